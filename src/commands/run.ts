@@ -1,0 +1,37 @@
+// postern run: the gateway, in the foreground, until SIGTERM or SIGINT.
+import { Command } from 'commander'
+import { App } from '../app.ts'
+import { loadConfig } from '../config/load.ts'
+import { explainFailure } from './exit.ts'
+
+export function runCommand(): Command {
+  return new Command('run')
+    .description('run the gateway in the foreground')
+    .option('-c, --config <file>', 'configuration file (default: postern.yaml, if there is one)')
+    .action(run)
+}
+
+async function run(options: { config?: string }): Promise<void> {
+  let app: App
+  try {
+    app = await App.create({ loaded: loadConfig({ path: options.config }) })
+    await app.start()
+  } catch (error) {
+    process.exitCode = explainFailure(error)
+    return
+  }
+  const signal = await nextSignal()
+  app.log.info({ signal }, 'stopping')
+  // A second signal ends it at once: the senders keep what was not answered (P1).
+  nextSignal().then(() => process.exit(1))
+  await app.stop()
+  app.log.info({}, 'stopped')
+  process.exit(0)
+}
+
+function nextSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    process.once('SIGTERM', resolve)
+    process.once('SIGINT', resolve)
+  })
+}

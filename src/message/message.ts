@@ -1,0 +1,186 @@
+// One message while we hold it: decoded octets, in memory up to a limit, above it in a spool file without a name.
+// Promise: memory is bounded by `memory` plus the header; a crash leaves no file behind, since the file is unlinked as soon as it is open;
+// a full disk is an error of type SpoolError and nothing else; `dispose` releases everything, whenever it is called.
+// Not taken: moving the beginning to the file as well. The header stays at hand for everybody who looks at it.
+import { randomBytes } from 'node:crypto'
+import { constants } from 'node:fs'
+import { type FileHandle, open, unlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type HeaderBlock, parseHeader } from './headers.ts'
+
+export interface MessageStorage {
+  /** Octets kept in memory; the header always is. */
+  readonly memory: number
+  /** The folder for spool files. */
+  readonly spoolDir: string
+  /** Octets that a header may have: up to here memory may grow when the header is longer than `memory`. */
+  readonly headerSize: number
+}
+
+/** The disk did not take or give what it should: 452 4.3.1, never a loss. */
+export class SpoolError extends Error {
+  override readonly name = 'SpoolError'
+}
+
+const FIRST_ALLOCATION = 8 * 1024
+const READ_SIZE = 64 * 1024
+const HEADER_END = Buffer.from('\r\n\r\n')
+
+export class Message {
+  readonly #storage: MessageStorage
+  #head = Buffer.alloc(0)
+  #headSize = 0
+  #size = 0
+  #file: Promise<FileHandle> | undefined
+  #fileSize = 0
+  #writing: Promise<void> = Promise.resolve()
+  #unwritten = 0
+  #failure: SpoolError | undefined
+  #headerComplete = false
+  #disposed = false
+  #header: HeaderBlock | undefined
+
+  constructor(storage: MessageStorage) {
+    this.#storage = storage
+  }
+
+  get size(): number {
+    return this.#size
+  }
+
+  /** Appends a copy of `bytes`. After it, wait for `settled` when `lagging`. */
+  append(bytes: Buffer): void {
+    if (this.#disposed || this.#failure !== undefined) return
+    this.#size += bytes.length
+    const room = this.#file === undefined ? this.#roomInMemory(bytes.length) : 0
+    const toMemory = Math.min(room, bytes.length)
+    if (toMemory > 0) this.#appendToMemory(bytes, toMemory)
+    if (toMemory < bytes.length) this.#appendToFile(Buffer.from(bytes.subarray(toMemory)))
+  }
+
+  /** The disk is behind: reading on would only move the message into memory. */
+  get lagging(): boolean {
+    return this.#unwritten > READ_SIZE * 4
+  }
+
+  /** Waits until everything appended is stored; throws SpoolError where the disk refused. */
+  async settled(): Promise<void> {
+    await this.#writing
+    if (this.#failure !== undefined) throw this.#failure
+  }
+
+  /** The beginning of the message, with the whole header (up to the limit of a header). */
+  get head(): Buffer {
+    return this.#head.subarray(0, this.#headSize)
+  }
+
+  /** The header, parsed once; call it when the message is complete. */
+  header(): HeaderBlock {
+    this.#header ??= parseHeader(this.head)
+    return this.#header
+  }
+
+  /** Octets from `from` to the end, in pieces. */
+  async *chunks(from = 0): AsyncGenerator<Buffer, void, void> {
+    if (from < this.#headSize) yield this.#head.subarray(from, this.#headSize)
+    if (this.#file === undefined) return
+    await this.settled()
+    const file = await this.#file
+    for (let at = Math.max(0, from - this.#headSize); at < this.#fileSize; ) {
+      const buffer = Buffer.allocUnsafe(Math.min(READ_SIZE, this.#fileSize - at))
+      const { bytesRead } = await spoolCall(() => file.read(buffer, 0, buffer.length, at))
+      if (bytesRead === 0) throw new SpoolError('spool file ended early')
+      at += bytesRead
+      yield buffer.subarray(0, bytesRead)
+    }
+  }
+
+  /** The whole message in one buffer. */
+  async bytes(): Promise<Buffer> {
+    if (this.#file === undefined) return this.head
+    const parts: Buffer[] = []
+    for await (const part of this.chunks()) parts.push(part)
+    return Buffer.concat(parts)
+  }
+
+  /** Gives back memory and file. Safe to call more than once, and while a write is under way. */
+  dispose(): void {
+    if (this.#disposed) return
+    this.#disposed = true
+    this.#head = Buffer.alloc(0)
+    this.#headSize = 0
+    const file = this.#file
+    this.#file = undefined
+    if (file === undefined) return
+    const close = async () => (await file).close()
+    // The file has no name any more: a failing close leaks nothing that somebody could find or lose.
+    this.#writing = this.#writing.then(close).catch(() => {})
+  }
+
+  #roomInMemory(wanted: number): number {
+    const { memory, headerSize } = this.#storage
+    if (this.#headSize + wanted <= memory) return wanted
+    if (!this.#headerComplete) this.#headerComplete = this.head.includes(HEADER_END) || this.head.indexOf('\r\n') === 0
+    const limit = this.#headerComplete ? memory : Math.max(memory, headerSize + READ_SIZE)
+    return Math.max(0, limit - this.#headSize)
+  }
+
+  #appendToMemory(bytes: Buffer, count: number): void {
+    const needed = this.#headSize + count
+    if (needed > this.#head.length) {
+      const grown = Buffer.allocUnsafe(Math.max(FIRST_ALLOCATION, needed, this.#head.length * 2))
+      this.#head.copy(grown, 0, 0, this.#headSize)
+      this.#head = grown
+    }
+    bytes.copy(this.#head, this.#headSize, 0, count)
+    this.#headSize = needed
+  }
+
+  #appendToFile(bytes: Buffer): void {
+    this.#file ??= openUnlinked(this.#storage.spoolDir)
+    const file = this.#file
+    const at = this.#fileSize
+    this.#fileSize += bytes.length
+    this.#unwritten += bytes.length
+    this.#writing = this.#writing
+      .then(async () => {
+        if (this.#failure === undefined) await writeAll(await file, bytes, at)
+      })
+      .catch((error: unknown) => {
+        this.#failure ??= error instanceof SpoolError ? error : new SpoolError(String(error))
+      })
+      .finally(() => {
+        this.#unwritten -= bytes.length
+      })
+  }
+}
+
+async function openUnlinked(dir: string): Promise<FileHandle> {
+  const path = join(dir, `${randomBytes(12).toString('hex')}.msg`)
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
+  return spoolCall(async () => {
+    const file = await open(path, flags, 0o600)
+    try {
+      await unlink(path)
+    } catch (error) {
+      await file.close()
+      throw error
+    }
+    return file
+  })
+}
+
+async function writeAll(file: FileHandle, bytes: Buffer, at: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await spoolCall(() => file.write(bytes, done, bytes.length - done, at + done))
+    done += bytesWritten
+  }
+}
+
+async function spoolCall<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call()
+  } catch (error) {
+    throw new SpoolError(error instanceof Error ? error.message : String(error), { cause: error })
+  }
+}

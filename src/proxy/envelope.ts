@@ -1,0 +1,187 @@
+// MAIL and RCPT.
+// Promise: the backend's answer is the client's answer. Refusals of connect, HELO and MAIL wait until RCPT, so that the log shows who wrote
+// to whom and exempt recipients stay reachable; a hangup does not wait. A condemned client never makes us talk to the backend.
+import type { Decided } from '../filter/chain.ts'
+import { actionFor } from '../filter/score.ts'
+import {
+  type MailParameters,
+  parseMailParameters,
+  parseRcptParameters,
+  type RcptParameters,
+} from '../smtp/extensions.ts'
+import { closing, isPositive, type Reply, reply } from '../smtp/reply.ts'
+import { BackendError, faultReply } from './destination.ts'
+import { isExempt, relayRefusal } from './relay.ts'
+import { backendReply, scoreReply, verdictReply } from './replies.ts'
+import type { Session } from './session.ts'
+import { Transaction } from './transaction.ts'
+import type { CommandOf, VerbRule } from './verbs.ts'
+
+const OK_MAIL = reply(250, [1, 0], 'Ok')
+
+// Checked parameters by command, between check, ask and proceed.
+const mailParameters = new WeakMap<object, MailParameters>()
+const rcptParameters = new WeakMap<object, RcptParameters>()
+
+export const mailVerb: VerbRule<'MAIL'> = {
+  check(session, command) {
+    if (session.helo === undefined || session.offer === undefined) return reply(503, [5, 1], 'Say EHLO first')
+    if (session.tx !== undefined) return reply(503, [5, 1], 'A transaction is open')
+    const parsed = parseMailParameters(command.parameters, session.offer)
+    if (parsed.kind === 'error') return parsed.reply
+    // RFC 1870 6.1
+    if ((parsed.value.size ?? 0) > session.offer.size) return reply(552, [3, 4], 'Message too large')
+    mailParameters.set(command, parsed.value)
+    return undefined
+  },
+
+  async ask(session, command) {
+    const { chain, deps } = session
+    const parameters = mailParameters.get(command) ?? {}
+    if (!(await deps.hasRoom(parameters.size ?? 0))) return reply(452, [3, 1], 'Out of storage, try again later')
+    session.transactions++
+    const tx = new Transaction(deps, chain, {
+      id: `${session.id}.${session.transactions}`,
+      session,
+      envelope: { reversePath: command.path, parameters },
+    })
+    session.tx = tx
+    let decided: Decided | undefined
+    // The order of the stages is the order of the filter table: the first verdict counts (P7).
+    const stages = [
+      () => session.connectResult,
+      () => session.heloResult,
+      () => chain.mail(tx, tx.facts, { log: deps.log, trusted: tx.trusted }),
+    ]
+    for (const stage of stages) {
+      const result = await stage()
+      if (tx.trusted && result.decided !== undefined) continue
+      tx.absorb(result)
+      decided = result.decided
+      if (decided !== undefined) break
+    }
+    if (decided?.verdict.kind === 'hangup') return endByVerdict(session, tx, decided)
+    tx.held = decided
+    return decided === undefined ? undefined : OK_MAIL
+  },
+
+  async proceed(session) {
+    const { tx } = session
+    if (tx === undefined) return OK_MAIL
+    const r = await openBackend(session, tx)
+    if (!isPositive(r)) session.tx = undefined
+    return r
+  },
+}
+
+/** Says MAIL to the backend; where it does not take it, the transaction is over. */
+async function openBackend(session: Session, tx: Transaction): Promise<Reply> {
+  const backend = session.deps.destination.open(tx.envelope)
+  tx.backend = backend
+  try {
+    const answer = await backend.mail()
+    const r = backendReply(answer, 'MAIL')
+    if (!isPositive(r)) tx.end({ outcome: 'backend-refused', reply: r, backend: { name: 'MAIL', reply: answer } })
+    return r
+  } catch (error) {
+    const r = faultOf(session, error)
+    tx.end({ outcome: 'backend-lost', reply: r, reason: String(error) })
+    return r
+  }
+}
+
+function endByVerdict(session: Session, tx: Transaction, decided: Decided): Reply {
+  const r = verdictReply(decided, tx.id)
+  tx.end({ outcome: 'deferred', reply: r, reason: `${decided.filter}: ${decided.verdict.reason}` })
+  session.tx = undefined
+  return r
+}
+
+/** The reply for a fault of the backend; anything else is a fault of ours and ends the session. */
+function faultOf(session: Session, error: unknown): Reply {
+  if (!(error instanceof BackendError)) throw error
+  session.deps.log.warn(
+    { session: session.id, backend: error.server, fault: error.fault, error: error.message },
+    'backend failed',
+  )
+  return faultReply(error.fault)
+}
+
+export const rcptVerb: VerbRule<'RCPT'> = {
+  check(session, command) {
+    const { tx, deps, offer } = session
+    if (tx === undefined || offer === undefined) return reply(503, [5, 1], 'Say MAIL first')
+    const parsed = parseRcptParameters(command.parameters, offer)
+    if (parsed.kind === 'error') return parsed.reply
+    // RFC 6531 3.5
+    if (command.path.utf8 && !tx.envelope.parameters.smtpUtf8) return reply(553, [6, 7], 'The address needs SMTPUTF8')
+    const refusal = relayRefusal(deps.relay, command.path, session.client.address)
+    if (refusal !== undefined) return noted(tx, command, refusal)
+    // RFC 5321 4.5.3.1.10: temporary, the client sends the rest in another transaction.
+    if (tx.accepted.length >= deps.limits.recipients)
+      return noted(tx, command, reply(452, [5, 3], 'Too many recipients'))
+    rcptParameters.set(command, parsed.value)
+    return undefined
+  },
+
+  async ask(session, command) {
+    const { tx, deps, chain } = session
+    if (tx === undefined) return undefined
+    const exempt = isExempt(deps.relay, command.path)
+    if (!exempt) {
+      const refusal = standingRefusal(session, tx)
+      if (refusal !== undefined) return noted(tx, command, refusal)
+    } else if (tx.held !== undefined && tx.backend === undefined) {
+      tx.exemptOnly = true
+      const r = await openBackend(session, tx)
+      if (!isPositive(r)) {
+        session.tx = undefined
+        return r
+      }
+    }
+    const rcpt = { address: command.path }
+    const result = await chain.rcpt(tx, tx.facts, { log: deps.log, trusted: tx.trusted, rcpt })
+    tx.absorb(result)
+    const { decided } = result
+    if (decided?.verdict.kind === 'hangup') return endByVerdict(session, tx, decided)
+    if (decided !== undefined && !exempt) return noted(tx, command, verdictReply(decided, tx.id))
+    return undefined
+  },
+
+  async proceed(session, command) {
+    const { tx, chain } = session
+    if (tx?.backend === undefined) return reply(503, [5, 1], 'Say MAIL first')
+    const recipient = { address: command.path, parameters: rcptParameters.get(command) ?? {} }
+    let r: Reply
+    try {
+      r = backendReply(await tx.backend.rcpt(recipient), 'RCPT')
+    } catch (error) {
+      return noted(tx, command, faultOf(session, error))
+    }
+    if (isPositive(r)) tx.accepted.push(recipient)
+    chain.recipientAnswered(tx, { address: command.path }, r)
+    noted(tx, command, r)
+    return harvestGuard(session, r)
+  },
+}
+
+// A client that is condemned, or whose envelope alone scores like spam, is refused before any content travels.
+function standingRefusal(session: Session, tx: Transaction): Reply | undefined {
+  if (tx.held !== undefined) return verdictReply(tx.held, tx.id)
+  if (tx.trusted) return undefined
+  return actionFor(tx.weighed().score, session.deps.actions) === 'reject' ? scoreReply('reject', tx.id) : undefined
+}
+
+// security.md 2.5: somebody who tries names is sent away. Answered as temporary, since the next name might have been a real one.
+function harvestGuard(session: Session, r: Reply): Reply {
+  if (r.code !== 550 && r.code !== 551 && r.code !== 553) return r
+  if (session.unknownRecipients >= session.deps.limits.unknownRecipients)
+    return closing(421, [7, 1], 'Too many unknown recipients')
+  session.unknownRecipients++
+  return r
+}
+
+function noted(tx: Transaction, command: CommandOf<'RCPT'>, r: Reply): Reply {
+  tx.answered(command.path, r)
+  return r
+}

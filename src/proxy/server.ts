@@ -1,0 +1,129 @@
+// A listener: accepts, counts, and gives every client a session of its own.
+// Promise: the cap on all connections comes first, then what looks at the client's address; whoever is turned away hears why (421, RFC 5321
+// 3.8); a counter that went up comes down. Stopping follows section 5, step 11 of the design.
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { canonicalAddress, clientKey } from '../net/ip.ts'
+import { closing, type Reply, replyText } from '../smtp/reply.ts'
+import type { ListenerOptions, ProxyDeps } from './deps.ts'
+import { Session } from './session.ts'
+
+const TOO_MANY = closing(421, [3, 2], 'Too many connections, try again later')
+const TOO_MANY_FROM_YOU = closing(421, [7, 0], 'Too many connections from your address')
+const LINGER = 2000
+
+/** Counts connections over all listeners. */
+export class ConnectionCounter {
+  #all = 0
+  readonly #byClient = new Map<string, number>()
+
+  get all(): number {
+    return this.#all
+  }
+
+  of(key: string): number {
+    return this.#byClient.get(key) ?? 0
+  }
+
+  enter(key: string): void {
+    this.#all++
+    this.#byClient.set(key, this.of(key) + 1)
+  }
+
+  leave(key: string): void {
+    this.#all--
+    const left = this.of(key) - 1
+    if (left > 0) this.#byClient.set(key, left)
+    else this.#byClient.delete(key)
+  }
+}
+
+export interface ServerOptions {
+  readonly listener: ListenerOptions
+  readonly address: { readonly host: string; readonly port: number }
+  readonly deps: ProxyDeps
+  readonly counter: ConnectionCounter
+}
+
+export class SmtpServer {
+  readonly #options: ServerOptions
+  readonly #server: Server
+  readonly #sessions = new Set<Session>()
+  #idle: (() => void) | undefined
+
+  constructor(options: ServerOptions) {
+    this.#options = options
+    // Half-open: a client that has closed its side still gets the answers to what it said.
+    this.#server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) =>
+      this.#accept(socket),
+    )
+  }
+
+  get openSessions(): number {
+    return this.#sessions.size
+  }
+
+  /** Starts listening; resolves to the address in use. Rejects with the system's error (EADDRINUSE, EACCES). */
+  listen(): Promise<AddressInfo> {
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject)
+      this.#server.listen({ ...this.#options.address, backlog: 1024 }, () => {
+        this.#server.off('error', reject)
+        this.#server.on('error', (error) => this.#options.deps.log.error({ error: error.message }, 'listener failed'))
+        resolve(this.#server.address() as AddressInfo)
+      })
+    })
+  }
+
+  /** Stops accepting, ends idle sessions, and waits for messages under way: those coming in for the grace time, those after it as long as the backend takes. */
+  async stop(): Promise<void> {
+    this.#server.close()
+    for (const session of this.#sessions) session.stop()
+    if (this.#sessions.size === 0) return
+    const { clock, limits } = this.#options.deps
+    const grace = clock.timer(limits.stopGrace, () => {
+      for (const session of this.#sessions) session.cutOff()
+    })
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve
+    })
+    grace.clear()
+  }
+
+  #accept(socket: Socket): void {
+    const { deps, counter, listener } = this.#options
+    const { limits } = deps
+    const address = canonicalAddress(socket.remoteAddress ?? '')
+    // Gone before it was accepted: there is nobody to talk to.
+    if (address === undefined) {
+      socket.destroy()
+      return
+    }
+    if (counter.all >= limits.connections) {
+      this.#turnAway(socket, { client: address, reason: 'connections', reply: TOO_MANY })
+      return
+    }
+    const key = clientKey(address)
+    if (counter.of(key) >= limits.connectionsPerAddress) {
+      this.#turnAway(socket, { client: address, reason: 'connections_per_address', reply: TOO_MANY_FROM_YOU })
+      return
+    }
+    counter.enter(key)
+    const session = new Session({ stream: socket, listener, client: { address, port: socket.remotePort ?? 0 }, deps })
+    this.#sessions.add(session)
+    session.run().finally(() => {
+      this.#sessions.delete(session)
+      counter.leave(key)
+      if (this.#sessions.size === 0) this.#idle?.()
+    })
+  }
+
+  #turnAway(socket: Socket, { client, reason, reply }: { client: string; reason: string; reply: Reply }): void {
+    const { deps, listener } = this.#options
+    deps.events.emit('session-refused', { listener: listener.name, client, reason })
+    socket.on('error', () => socket.destroy())
+    const timer = deps.clock.timer(LINGER, () => socket.destroy())
+    socket.once('close', () => timer.clear())
+    socket.resume()
+    socket.end(replyText(reply), 'latin1')
+  }
+}

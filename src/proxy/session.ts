@@ -1,0 +1,297 @@
+// One client's session: greeting, the loop from line to reply, and the end.
+// Promise: commands and replies stay in one-to-one order; every wait has a deadline; whatever happens, the transaction, the filters and the
+// counters are released (P11). What the verbs mean is in verbs.ts, envelope.ts and data.ts; this file does not know.
+// Not taken: one class with a method for each verb, as every mail server read for the design has it (1,300 to 7,100 lines).
+import type { Duplex } from 'node:stream'
+import { type FilterChain, NOTHING, type StageResult } from '../filter/chain.ts'
+import { FactBoard, type SessionView } from '../filter/context.ts'
+import { type Command, parseCommand } from '../smtp/command.ts'
+import type { Offer } from '../smtp/extensions.ts'
+import { type Line, LineReader } from '../smtp/line-reader.ts'
+import { closing, type Reply, reply, replyText } from '../smtp/reply.ts'
+import type { ListenerOptions, ProxyDeps } from './deps.ts'
+import { RELAYING_DENIED } from './relay.ts'
+import { LOCAL_PROBLEM, STOPPING, TOO_MANY_ERRORS, TOO_SLOW, verdictReply } from './replies.ts'
+import type { Transaction } from './transaction.ts'
+import { VERBS } from './verbs.ts'
+import { Wire } from './wire.ts'
+
+export interface SessionOptions {
+  readonly stream: Duplex
+  readonly listener: ListenerOptions
+  readonly client: { readonly address: string; readonly port: number }
+  readonly deps: ProxyDeps
+}
+
+const LINGER = 5000
+const ERROR_DELAY = 1000
+
+export class Session implements SessionView {
+  readonly id: string
+  readonly deps: ProxyDeps
+  readonly listener: ListenerOptions
+  readonly client: { readonly address: string; readonly port: number }
+  readonly chain: FilterChain
+  readonly facts = new FactBoard()
+  readonly wire: Wire
+  readonly lines: LineReader
+  helo: { readonly verb: 'HELO' | 'EHLO'; readonly name: string } | undefined
+  /** What the last EHLO announced. */
+  offer: Offer | undefined
+  tx: Transaction | undefined
+  connectResult: Promise<StageResult> = Promise.resolve(NOTHING)
+  heloResult: Promise<StageResult> = Promise.resolve(NOTHING)
+  errors = 0
+  junk = 0
+  unknownRecipients = 0
+  transactions = 0
+  delivered = 0
+  /** A message is coming in or on its way: a stop of the gateway waits for it. */
+  busy = false
+  #commands = 0
+  #stopping = false
+  #firstAsked: StageResult = NOTHING
+  readonly #started: number
+
+  constructor(options: SessionOptions) {
+    this.deps = options.deps
+    this.id = options.deps.newId()
+    this.listener = options.listener
+    this.client = options.client
+    this.chain = options.deps.chain(options.listener.name)
+    this.wire = new Wire(options.stream, options.deps.clock)
+    this.lines = new LineReader(options.deps.limits.commandLine)
+    this.#started = options.deps.clock.now()
+  }
+
+  /** Runs the session to its end. Never rejects. */
+  async run(): Promise<void> {
+    const { events } = this.deps
+    events.emit('session-started', { id: this.id, listener: this.listener.name, client: this.client.address })
+    this.wire.onGone = () => this.tx?.backend?.abort()
+    let end = 'failed'
+    try {
+      end = (await this.#open()) ?? (await this.#converse())
+    } catch (error) {
+      this.deps.log.error(
+        { session: this.id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) },
+        'session failed',
+      )
+      this.#write(LOCAL_PROBLEM, 'SESSION')
+    } finally {
+      this.tx?.end({
+        outcome: end === 'quit' ? 'reset' : 'client-gone',
+        reply: undefined,
+        reason: `session ended: ${end}`,
+      })
+      this.wire.end(LINGER)
+      this.#emitEnd(end)
+    }
+  }
+
+  /** The gateway stops: an idle session ends now, one with a message when that is through. */
+  stop(): void {
+    this.#stopping = true
+    if (!this.busy) this.wire.interrupt()
+  }
+
+  /** The grace is over: a message that is still coming in is given up. */
+  cutOff(): void {
+    this.#stopping = true
+    this.wire.interrupt()
+  }
+
+  /** Sends what was said so far: before every wait. */
+  async flush(): Promise<void> {
+    await this.wire.flush(this.deps.limits.idle)
+  }
+
+  /** A complete reply on the way out. */
+  write(r: Reply, stage: string): void {
+    this.#write(r, stage)
+  }
+
+  async #open(): Promise<string | undefined> {
+    const { deps, wire } = this
+    wire.onInput = () => this.facts.set('earlyTalker', true)
+    const { result, greeting } = this.chain.connect(this, this.facts, deps.log)
+    this.connectResult = result
+    result.then((r) => {
+      this.#firstAsked = r
+    })
+    if (deps.destination.profile() === undefined) {
+      try {
+        await deps.destination.learn()
+      } catch (error) {
+        deps.log.warn({ session: this.id, error: String(error) }, 'no backend: client turned away')
+        return this.#turnAway(closing(421, [3, 2], 'Mail system not ready, try again later'), 'no-backend')
+      }
+    }
+    if (this.chain.holdsGreeting) {
+      await greeting
+      // What the greeting waited for may have settled the matter; the other filters are not waited for.
+      const early = await Promise.race([result, Promise.resolve(undefined)])
+      const decided = early?.decided
+      if (decided?.verdict.kind === 'hangup') return this.#turnAway(verdictReply(decided, this.id), 'hangup')
+    }
+    if (this.#stopping) return this.#turnAway(STOPPING, 'stopped')
+    wire.onInput = undefined
+    // RFC 5321 4.2: the name first, no software version.
+    this.#write({ code: 220, lines: [`${deps.hostname} ESMTP`] }, 'CONNECT')
+    return undefined
+  }
+
+  #turnAway(r: Reply, end: string): string {
+    this.#write(r, 'CONNECT')
+    return end
+  }
+
+  async #converse(): Promise<string> {
+    for (;;) {
+      const line = await this.#nextLine()
+      if (typeof line === 'string') return line
+      const end = await this.#answer(line)
+      if (end !== undefined) return end
+      if (this.#stopping) {
+        this.#write(STOPPING, 'SESSION')
+        return 'stopped'
+      }
+    }
+  }
+
+  // The deadline is for a whole line: one octet now and then does not extend it.
+  async #nextLine(): Promise<Line | string> {
+    const { clock, limits } = this.deps
+    let line = this.lines.next()
+    if (line !== undefined) return line
+    await this.flush()
+    const deadline = clock.now() + limits.idle
+    for (;;) {
+      const got = await this.wire.read(deadline - clock.now())
+      if (got === 'end') return 'closed'
+      if (got === 'timeout') {
+        this.#write(TOO_SLOW, 'SESSION')
+        return 'timeout'
+      }
+      if (got === 'interrupted') {
+        this.#write(STOPPING, 'SESSION')
+        return 'stopped'
+      }
+      this.lines.push(got)
+      line = this.lines.next()
+      if (line !== undefined) return line
+    }
+  }
+
+  /** Answers one line (or a group of RCPT lines); returns how the session ended, if it did. */
+  async #answer(line: Line): Promise<string | undefined> {
+    if (line.kind === 'endless') {
+      this.#write(closing(500, [5, 2], 'Line without end, closing'), 'SESSION')
+      return 'endless-line'
+    }
+    if (line.kind === 'defect') {
+      const what = line.defect === 'too-long' ? 'Line too long' : 'Line with stray line ends or NUL'
+      return this.#send(reply(500, [5, 2], what), '')
+    }
+    const parsed = parseCommand(line.bytes)
+    if (parsed.kind === 'error') return this.#send(parsed.reply, parsed.verb)
+    const group = parsed.command.verb === 'RCPT' ? this.#recipientGroup(parsed.command) : [parsed.command]
+    return this.#perform(group)
+  }
+
+  // Recipients that are waiting behind this one are put to the backend together. No more of them than may still be taken, so that the limit
+  // holds whatever the backend answers.
+  #recipientGroup(first: Command): Command[] {
+    const group = [first]
+    const room = this.deps.limits.recipients - (this.tx?.accepted.length ?? 0)
+    while (group.length < room) {
+      const line = this.lines.peek()
+      if (line?.kind !== 'line') break
+      const parsed = parseCommand(line.bytes)
+      if (parsed.kind !== 'command' || parsed.command.verb !== 'RCPT') break
+      this.lines.next()
+      group.push(parsed.command)
+    }
+    return group
+  }
+
+  // check -> ask -> proceed. Of a group all are checked and asked about in order, then all proceed, then all are answered in order.
+  async #perform(group: readonly Command[]): Promise<string | undefined> {
+    const refusals: (Reply | undefined)[] = []
+    for (const command of group) {
+      const verb = VERBS.get(command.verb)
+      const checked = verb === undefined ? reply(502, [5, 1], 'Command not implemented') : verb.check(this, command)
+      if (checked === undefined && verb?.ask !== undefined) {
+        await this.flush()
+        refusals.push(await verb.ask(this, command))
+      } else refusals.push(checked)
+    }
+    const replies = group.map((command, i) => refusals[i] ?? VERBS.get(command.verb)?.proceed(this, command))
+    // Where an earlier reply ends the session, nobody waits for the later ones any more.
+    for (const pending of replies) if (pending instanceof Promise) pending.catch(() => {})
+    for (const [i, command] of group.entries()) {
+      const pending = replies[i]
+      if (pending === undefined) continue
+      if (pending instanceof Promise) await this.flush()
+      const r = await pending
+      if (r === undefined) return this.wire.gone ? 'closed' : 'gave-up'
+      const end = await this.#send(r, command.verb)
+      if (end !== undefined) return end
+    }
+    return undefined
+  }
+
+  async #send(r: Reply, verb: string): Promise<string | undefined> {
+    const { limits } = this.deps
+    this.#commands++
+    if (isClientError(r)) this.errors++
+    if (VERBS.get(verb)?.junk) this.junk++
+    if (r.close) {
+      this.#write(r, verb)
+      return verb === 'QUIT' ? 'quit' : 'hung-up'
+    }
+    if (this.errors > limits.errors || this.junk > limits.junkCommands) {
+      this.#write(TOO_MANY_ERRORS, verb)
+      return 'errors'
+    }
+    if (isClientError(r) && this.errors > limits.errorsSoft) await this.#delay(ERROR_DELAY)
+    this.#write(r, verb)
+    return undefined
+  }
+
+  async #delay(milliseconds: number): Promise<void> {
+    await this.flush()
+    await new Promise<void>((resolve) => {
+      this.deps.clock.timer(milliseconds, resolve)
+    })
+  }
+
+  #write(r: Reply, stage: string): void {
+    this.wire.write(replyText(r))
+    this.deps.events.emit('replied', { stage: stage === '' ? 'UNKNOWN' : stage, code: r.code })
+  }
+
+  #emitEnd(end: string): void {
+    const { wire } = this
+    this.deps.events.emit('session-ended', {
+      id: this.id,
+      listener: this.listener.name,
+      client: this.client.address,
+      helo: this.helo?.name ?? '',
+      end,
+      commands: this.#commands,
+      errors: this.errors,
+      transactions: this.transactions,
+      delivered: this.delivered,
+      bytesIn: wire.bytesIn,
+      bytesOut: wire.bytesOut,
+      milliseconds: this.deps.clock.now() - this.#started,
+      asked: this.#firstAsked.asked,
+    })
+  }
+}
+
+// Replies that say "you speak the protocol wrongly", as opposed to "this mail is not wanted".
+function isClientError(r: Reply): boolean {
+  return (r.code >= 500 && r.code <= 504) || r.code === 521 || r.code === 555 || r === RELAYING_DENIED
+}

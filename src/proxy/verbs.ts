@@ -1,0 +1,91 @@
+// The verb table: for each verb check (legal now? syntax?) -> ask (the filters) -> proceed, each of which may answer (OpenSMTPD's order).
+// Promise: a verb that is not in this table does nothing and reaches nobody. Verbs of the envelope and the message have files of their own.
+
+import type { Command, Verb } from '../smtp/command.ts'
+import { commonOffer, offerLines } from '../smtp/extensions.ts'
+import { closing, type Reply, reply } from '../smtp/reply.ts'
+import { dataVerb } from './data.ts'
+import { mailVerb, rcptVerb } from './envelope.ts'
+import { OUT_OF_STEP } from './replies.ts'
+import type { Session } from './session.ts'
+
+/** A command of one verb. */
+export type CommandOf<V extends Verb> = Command & { readonly verb: V }
+
+export interface VerbRule<V extends Verb = Verb> {
+  /** Counts as junk: does nothing for a message. */
+  readonly junk?: true
+  check(session: Session, command: CommandOf<V>): Reply | undefined
+  ask?(session: Session, command: CommandOf<V>): Promise<Reply | undefined>
+  /** `undefined` (or a promise of it): the client is gone, there is nobody to answer. */
+  proceed(session: Session, command: CommandOf<V>): Reply | Promise<Reply | undefined>
+}
+
+const always = (): undefined => undefined
+
+const helloVerb: VerbRule<'HELO' | 'EHLO'> = {
+  junk: true,
+  // RFC 2920 3.1: EHLO ends a group. Text behind it was sent by a client that does not read our answers.
+  check: (session) => (session.lines.buffered > 0 || session.wire.hasInput ? OUT_OF_STEP : undefined),
+  proceed(session, command) {
+    const { deps, facts, chain } = session
+    const profile = deps.destination.profile()
+    // RFC 5321 4.1.4: EHLO ends a transaction like RSET.
+    endTransaction(session)
+    session.helo = { verb: command.verb, name: command.name }
+    session.heloResult = chain.helo(session, facts, deps.log)
+    session.offer = commonOffer(profile === undefined ? [] : [profile], deps.limits.messageSize)
+    const greeting = `${deps.hostname} greets ${command.name.replace(/[^a-zA-Z0-9.:[\]_-]/g, '?')}`
+    return { code: 250, lines: command.verb === 'EHLO' ? [greeting, ...offerLines(session.offer)] : [deps.hostname] }
+  },
+}
+
+const rsetVerb: VerbRule<'RSET'> = {
+  junk: true,
+  check: always,
+  proceed(session) {
+    endTransaction(session)
+    return reply(250, [0, 0], 'Ok')
+  },
+}
+
+const quitVerb: VerbRule<'QUIT'> = {
+  check: always,
+  proceed(session) {
+    endTransaction(session)
+    return closing(221, [0, 0], 'Bye')
+  },
+}
+
+function endTransaction(session: Session): void {
+  session.tx?.end({ outcome: 'reset', reply: undefined })
+  session.tx = undefined
+}
+
+/** A verb that only says something. */
+function saying(answer: Reply, junk = true): VerbRule {
+  return { ...(junk ? { junk: true as const } : {}), check: always, proceed: () => answer }
+}
+
+const NOT_IMPLEMENTED = reply(502, [5, 1], 'Command not implemented')
+
+const table: { readonly [V in Verb]: VerbRule<V> | VerbRule } = {
+  HELO: helloVerb,
+  EHLO: helloVerb,
+  MAIL: mailVerb,
+  RCPT: rcptVerb,
+  DATA: dataVerb,
+  RSET: rsetVerb,
+  QUIT: quitVerb,
+  NOOP: saying(reply(250, [0, 0], 'Ok')),
+  HELP: saying(reply(214, [0, 0], 'See RFC 5321')),
+  // RFC 5321 3.5.3: says nothing about who exists.
+  VRFY: saying(reply(252, [5, 0], 'Send mail to find out')),
+  EXPN: saying(NOT_IMPLEMENTED, false),
+  STARTTLS: saying(NOT_IMPLEMENTED, false),
+  AUTH: saying(NOT_IMPLEMENTED, false),
+  // CHUNKING is not announced. The payload would be read as commands: close (security.md 1.4).
+  BDAT: saying(closing(521, [5, 1], 'BDAT was not offered, closing'), false),
+}
+
+export const VERBS: ReadonlyMap<string, VerbRule> = new Map(Object.entries(table) as [string, VerbRule][])
