@@ -17,44 +17,42 @@ const STORAGE_FULL = reply(452, [3, 1], 'Out of storage, try again later')
 
 export const dataVerb: VerbRule<'DATA'> = {
   check(session) {
-    if (session.tx === undefined) return reply(503, [5, 1], 'Say MAIL first')
-    if (session.tx.accepted.length === 0) return reply(554, [5, 1], 'No valid recipients')
-    return undefined
-  },
-
-  async ask(session) {
-    const { tx, chain, deps } = session
-    if (tx === undefined) return undefined
-    const result = await chain.data(tx, tx.facts, { log: deps.log, trusted: tx.trusted })
-    tx.absorb(result)
-    const { decided } = result
-    if (decided === undefined || (tx.exemptOnly && decided.verdict.kind !== 'hangup')) return undefined
-    const r = verdictReply(decided, tx.id)
-    const outcome = decided.verdict.kind === 'reject' ? 'refused' : 'deferred'
-    tx.end({ outcome, reply: r, reason: `${decided.filter}: ${decided.verdict.reason}` })
-    session.tx = undefined
-    return r
-  },
-
-  async proceed(session) {
     const { tx } = session
     if (tx === undefined) return reply(503, [5, 1], 'Say MAIL first')
-    // RFC 2920 3.1: DATA ends a group; text behind it comes from a client that has not seen our answer.
-    if (session.lines.buffered > 0 || session.wire.hasInput) {
-      tx.end({ outcome: 'refused', reply: OUT_OF_STEP, reason: 'text sent before the answer to DATA' })
-      session.tx = undefined
-      return OUT_OF_STEP
-    }
-    session.busy = true
-    try {
-      session.write({ code: 354, lines: ['End data with <CR><LF>.<CR><LF>'] }, 'DATA')
-      await session.flush()
-      return await receiveAndDeliver(session, tx)
-    } finally {
-      session.busy = false
-      session.tx = undefined
-    }
+    if (tx.accepted.length === 0) return reply(554, [5, 1], 'No valid recipients')
+    return { ask: () => ask(session, tx), proceed: () => proceed(session, tx) }
   },
+}
+
+async function ask(session: Session, tx: Transaction): Promise<Reply | undefined> {
+  const { chain, deps } = session
+  const result = await chain.data(tx, tx.facts, { log: deps.log, trusted: tx.trusted })
+  tx.absorb(result)
+  const { decided } = result
+  if (decided === undefined || (tx.exemptOnly && decided.verdict.kind !== 'hangup')) return undefined
+  const r = verdictReply(decided, tx.id)
+  const outcome = decided.verdict.kind === 'reject' ? 'refused' : 'deferred'
+  tx.end({ outcome, reply: r, reason: `${decided.filter}: ${decided.verdict.reason}` })
+  session.tx = undefined
+  return r
+}
+
+async function proceed(session: Session, tx: Transaction): Promise<Reply | undefined> {
+  // RFC 2920 3.1: DATA ends a group; text behind it comes from a client that has not seen our answer.
+  if (session.lines.buffered > 0 || session.wire.hasInput) {
+    tx.end({ outcome: 'refused', reply: OUT_OF_STEP, reason: 'text sent before the answer to DATA' })
+    session.tx = undefined
+    return OUT_OF_STEP
+  }
+  session.busy = true
+  try {
+    session.write({ code: 354, lines: ['End data with <CR><LF>.<CR><LF>'] }, 'DATA')
+    await session.flush()
+    return await receiveAndDeliver(session, tx)
+  } finally {
+    session.busy = false
+    session.tx = undefined
+  }
 }
 
 async function receiveAndDeliver(session: Session, tx: Transaction): Promise<Reply | undefined> {

@@ -3,75 +3,67 @@
 // to whom and exempt recipients stay reachable; a hangup does not wait. A condemned client never makes us talk to the backend.
 import type { Decided } from '../filter/chain.ts'
 import { actionFor } from '../filter/score.ts'
-import {
-  type MailParameters,
-  parseMailParameters,
-  parseRcptParameters,
-  type RcptParameters,
-} from '../smtp/extensions.ts'
+import type { Address } from '../smtp/address.ts'
+import { parseMailParameters, parseRcptParameters } from '../smtp/extensions.ts'
 import { closing, isPositive, type Reply, reply } from '../smtp/reply.ts'
-import { BackendError, faultReply } from './destination.ts'
+import { BackendError, type Envelope, type EnvelopeRecipient, faultReply } from './destination.ts'
 import { isExempt, relayRefusal } from './relay.ts'
 import { backendReply, scoreReply, verdictReply } from './replies.ts'
 import type { Session } from './session.ts'
 import { Transaction } from './transaction.ts'
-import type { CommandOf, VerbRule } from './verbs.ts'
+import type { VerbRule } from './verbs.ts'
 
 const OK_MAIL = reply(250, [1, 0], 'Ok')
 
-// Checked parameters by command, between check, ask and proceed.
-const mailParameters = new WeakMap<object, MailParameters>()
-const rcptParameters = new WeakMap<object, RcptParameters>()
-
 export const mailVerb: VerbRule<'MAIL'> = {
   check(session, command) {
-    if (session.helo === undefined || session.offer === undefined) return reply(503, [5, 1], 'Say EHLO first')
+    const { offer } = session
+    if (session.helo === undefined || offer === undefined) return reply(503, [5, 1], 'Say EHLO first')
     if (session.tx !== undefined) return reply(503, [5, 1], 'A transaction is open')
-    const parsed = parseMailParameters(command.parameters, session.offer)
+    const parsed = parseMailParameters(command.parameters, offer)
     if (parsed.kind === 'error') return parsed.reply
     // RFC 1870 6.1
-    if ((parsed.value.size ?? 0) > session.offer.size) return reply(552, [3, 4], 'Message too large')
-    mailParameters.set(command, parsed.value)
-    return undefined
+    if ((parsed.value.size ?? 0) > offer.size) return reply(552, [3, 4], 'Message too large')
+    const envelope = { reversePath: command.path, parameters: parsed.value }
+    return { ask: () => beginTransaction(session, envelope), proceed: () => passMail(session) }
   },
+}
 
-  async ask(session, command) {
-    const { chain, deps } = session
-    const parameters = mailParameters.get(command) ?? {}
-    if (!(await deps.hasRoom(parameters.size ?? 0))) return reply(452, [3, 1], 'Out of storage, try again later')
-    session.transactions++
-    const tx = new Transaction(deps, chain, {
-      id: `${session.id}.${session.transactions}`,
-      session,
-      envelope: { reversePath: command.path, parameters },
-    })
-    session.tx = tx
-    let decided: Decided | undefined
-    // The order of the stages is the order of the filter table: the first verdict counts (P7).
-    const stages = [
-      () => session.connectResult,
-      () => session.heloResult,
-      () => chain.mail(tx, tx.facts, { log: deps.log, trusted: tx.trusted }),
-    ]
-    for (const stage of stages) {
-      const result = await stage()
-      if (tx.trusted && result.decided !== undefined) continue
-      tx.absorb(result)
-      decided = result.decided
-      if (decided !== undefined) break
-    }
-    if (decided?.verdict.kind === 'hangup') return endByVerdict(session, tx, decided)
-    tx.held = decided
-    return decided === undefined ? undefined : OK_MAIL
-  },
+async function beginTransaction(session: Session, envelope: Envelope): Promise<Reply | undefined> {
+  const { chain, deps } = session
+  if (!(await deps.hasRoom(envelope.parameters.size ?? 0))) return reply(452, [3, 1], 'Out of storage, try again later')
+  session.transactions++
+  const tx = new Transaction(deps, chain, { id: `${session.id}.${session.transactions}`, session, envelope })
+  session.tx = tx
+  const decided = await judgeClient(session, tx)
+  if (decided?.verdict.kind === 'hangup') return endByVerdict(session, tx, decided)
+  tx.held = decided
+  return decided === undefined ? undefined : OK_MAIL
+}
 
-  async proceed(session) {
-    const { tx } = session
-    if (tx === undefined) return OK_MAIL
-    const r = await openBackend(session, tx)
-    if (!isPositive(r)) session.tx = undefined
-    return r
-  },
+// The order of the stages is the order of the filter table: the first verdict counts (P7). Who is trusted at connect is not judged by HELO,
+// whose filters ran beside that.
+async function judgeClient(session: Session, tx: Transaction): Promise<Decided | undefined> {
+  const { chain, deps } = session
+  const connect = await session.connectResult
+  tx.absorb(connect)
+  if (connect.decided !== undefined) return connect.decided
+  if (!tx.trusted) {
+    const helo = await session.heloResult
+    tx.absorb(helo)
+    if (helo.decided !== undefined) return helo.decided
+  }
+  const mail = await chain.mail(tx, tx.facts, { log: deps.log, trusted: tx.trusted })
+  tx.absorb(mail)
+  return mail.decided
+}
+
+async function passMail(session: Session): Promise<Reply> {
+  const { tx } = session
+  if (tx === undefined) return reply(503, [5, 1], 'No transaction is open')
+  const r = await openBackend(session, tx)
+  if (!isPositive(r)) session.tx = undefined
+  return r
 }
 
 /** Says MAIL to the backend; where it does not take it, the transaction is over. */
@@ -116,53 +108,49 @@ export const rcptVerb: VerbRule<'RCPT'> = {
     // RFC 6531 3.5
     if (command.path.utf8 && !tx.envelope.parameters.smtpUtf8) return reply(553, [6, 7], 'The address needs SMTPUTF8')
     const refusal = relayRefusal(deps.relay, command.path, session.client.address)
-    if (refusal !== undefined) return noted(tx, command, refusal)
+    if (refusal !== undefined) return noted(tx, command.path, refusal)
     // RFC 5321 4.5.3.1.10: temporary, the client sends the rest in another transaction.
     if (tx.accepted.length >= deps.limits.recipients)
-      return noted(tx, command, reply(452, [5, 3], 'Too many recipients'))
-    rcptParameters.set(command, parsed.value)
-    return undefined
+      return noted(tx, command.path, reply(452, [5, 3], 'Too many recipients'))
+    const recipient = { address: command.path, parameters: parsed.value }
+    return { ask: () => askAbout(session, tx, recipient), proceed: () => passRecipient(session, tx, recipient) }
   },
+}
 
-  async ask(session, command) {
-    const { tx, deps, chain } = session
-    if (tx === undefined) return undefined
-    const exempt = isExempt(deps.relay, command.path)
-    if (!exempt) {
-      const refusal = standingRefusal(session, tx)
-      if (refusal !== undefined) return noted(tx, command, refusal)
-    } else if (tx.held !== undefined && tx.backend === undefined) {
-      tx.exemptOnly = true
-      const r = await openBackend(session, tx)
-      if (!isPositive(r)) {
-        session.tx = undefined
-        return r
-      }
+async function askAbout(session: Session, tx: Transaction, rcpt: EnvelopeRecipient): Promise<Reply | undefined> {
+  const { deps, chain } = session
+  const exempt = isExempt(deps.relay, rcpt.address)
+  if (!exempt) {
+    const refusal = standingRefusal(session, tx)
+    if (refusal !== undefined) return noted(tx, rcpt.address, refusal)
+  } else if (tx.held !== undefined && tx.backend === undefined) {
+    tx.exemptOnly = true
+    const r = await openBackend(session, tx)
+    if (!isPositive(r)) {
+      session.tx = undefined
+      return r
     }
-    const rcpt = { address: command.path }
-    const result = await chain.rcpt(tx, tx.facts, { log: deps.log, trusted: tx.trusted, rcpt })
-    tx.absorb(result)
-    const { decided } = result
-    if (decided?.verdict.kind === 'hangup') return endByVerdict(session, tx, decided)
-    if (decided !== undefined && !exempt) return noted(tx, command, verdictReply(decided, tx.id))
-    return undefined
-  },
+  }
+  const result = await chain.rcpt(tx, tx.facts, { log: deps.log, trusted: tx.trusted, rcpt })
+  tx.absorb(result)
+  const { decided } = result
+  if (decided?.verdict.kind === 'hangup') return endByVerdict(session, tx, decided)
+  return decided === undefined || exempt ? undefined : noted(tx, rcpt.address, verdictReply(decided, tx.id))
+}
 
-  async proceed(session, command) {
-    const { tx, chain } = session
-    if (tx?.backend === undefined) return reply(503, [5, 1], 'Say MAIL first')
-    const recipient = { address: command.path, parameters: rcptParameters.get(command) ?? {} }
-    let r: Reply
-    try {
-      r = backendReply(await tx.backend.rcpt(recipient), 'RCPT')
-    } catch (error) {
-      return noted(tx, command, faultOf(session, error))
-    }
-    if (isPositive(r)) tx.accepted.push(recipient)
-    chain.recipientAnswered(tx, { address: command.path }, r)
-    noted(tx, command, r)
-    return harvestGuard(session, r)
-  },
+async function passRecipient(session: Session, tx: Transaction, recipient: EnvelopeRecipient): Promise<Reply> {
+  // A recipient before it in the same group may have ended the transaction.
+  if (tx.backend === undefined || session.tx !== tx) return reply(503, [5, 1], 'Say MAIL first')
+  let r: Reply
+  try {
+    r = backendReply(await tx.backend.rcpt(recipient), 'RCPT')
+  } catch (error) {
+    return noted(tx, recipient.address, faultOf(session, error))
+  }
+  if (isPositive(r)) tx.accepted.push(recipient)
+  session.chain.recipientAnswered(tx, recipient, r)
+  noted(tx, recipient.address, r)
+  return harvestGuard(session, r)
 }
 
 // A client that is condemned, or whose envelope alone scores like spam, is refused before any content travels.
@@ -181,7 +169,7 @@ function harvestGuard(session: Session, r: Reply): Reply {
   return r
 }
 
-function noted(tx: Transaction, command: CommandOf<'RCPT'>, r: Reply): Reply {
-  tx.answered(command.path, r)
+function noted(tx: Transaction, address: Address, r: Reply): Reply {
+  tx.answered(address, r)
   return r
 }

@@ -13,7 +13,7 @@ import type { ListenerOptions, ProxyDeps } from './deps.ts'
 import { RELAYING_DENIED } from './relay.ts'
 import { LOCAL_PROBLEM, STOPPING, TOO_MANY_ERRORS, TOO_SLOW, verdictReply } from './replies.ts'
 import type { Transaction } from './transaction.ts'
-import { VERBS } from './verbs.ts'
+import { NOT_IMPLEMENTED, type Steps, VERBS } from './verbs.ts'
 import { Wire } from './wire.ts'
 
 export interface SessionOptions {
@@ -217,21 +217,21 @@ export class Session implements SessionView {
 
   // check -> ask -> proceed. Of a group all are checked and asked about in order, then all proceed, then all are answered in order.
   async #perform(group: readonly Command[]): Promise<string | undefined> {
-    const refusals: (Reply | undefined)[] = []
+    const next: (Reply | Steps)[] = []
     for (const command of group) {
-      const verb = VERBS.get(command.verb)
-      const checked = verb === undefined ? reply(502, [5, 1], 'Command not implemented') : verb.check(this, command)
-      if (checked === undefined && verb?.ask !== undefined) {
-        await this.flush()
-        refusals.push(await verb.ask(this, command))
-      } else refusals.push(checked)
+      const checked = VERBS.get(command.verb)?.check(this, command) ?? NOT_IMPLEMENTED
+      if ('code' in checked || checked.ask === undefined) {
+        next.push(checked)
+        continue
+      }
+      await this.flush()
+      next.push((await checked.ask()) ?? checked)
     }
-    const replies = group.map((command, i) => refusals[i] ?? VERBS.get(command.verb)?.proceed(this, command))
+    const replies = next.map((step) => ('code' in step ? step : step.proceed()))
     // Where an earlier reply ends the session, nobody waits for the later ones any more.
     for (const pending of replies) if (pending instanceof Promise) pending.catch(() => {})
     for (const [i, command] of group.entries()) {
       const pending = replies[i]
-      if (pending === undefined) continue
       if (pending instanceof Promise) await this.flush()
       const r = await pending
       if (r === undefined) return this.wire.gone ? 'closed' : 'gave-up'

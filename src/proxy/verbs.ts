@@ -15,46 +15,55 @@ export type CommandOf<V extends Verb> = Command & { readonly verb: V }
 export interface VerbRule<V extends Verb = Verb> {
   /** Counts as junk: does nothing for a message. */
   readonly junk?: true
-  check(session: Session, command: CommandOf<V>): Reply | undefined
-  ask?(session: Session, command: CommandOf<V>): Promise<Reply | undefined>
-  /** `undefined` (or a promise of it): the client is gone, there is nobody to answer. */
-  proceed(session: Session, command: CommandOf<V>): Reply | Promise<Reply | undefined>
+  /** Legal now? Syntax? Answers with the refusal, or with what is to be done. */
+  check(session: Session, command: CommandOf<V>): Reply | Steps
 }
 
-const always = (): undefined => undefined
+export interface Steps {
+  /** Asks the filters; a reply ends the matter. */
+  ask?(): Promise<Reply | undefined>
+  /** `undefined` (or a promise of it): the client is gone, there is nobody to answer. */
+  proceed(): Reply | Promise<Reply | undefined>
+}
 
 const helloVerb: VerbRule<'HELO' | 'EHLO'> = {
   junk: true,
   // RFC 2920 3.1: EHLO ends a group. Text behind it was sent by a client that does not read our answers.
-  check: (session) => (session.lines.buffered > 0 || session.wire.hasInput ? OUT_OF_STEP : undefined),
-  proceed(session, command) {
-    const { deps, facts, chain } = session
-    const profile = deps.destination.profile()
-    // RFC 5321 4.1.4: EHLO ends a transaction like RSET.
-    endTransaction(session)
-    session.helo = { verb: command.verb, name: command.name }
-    session.heloResult = chain.helo(session, facts, deps.log)
-    session.offer = commonOffer(profile === undefined ? [] : [profile], deps.limits.messageSize)
-    const greeting = `${deps.hostname} greets ${command.name.replace(/[^a-zA-Z0-9.:[\]_-]/g, '?')}`
-    return { code: 250, lines: command.verb === 'EHLO' ? [greeting, ...offerLines(session.offer)] : [deps.hostname] }
+  check(session, command) {
+    if (session.lines.buffered > 0 || session.wire.hasInput) return OUT_OF_STEP
+    return { proceed: () => hello(session, command) }
   },
+}
+
+function hello(session: Session, command: CommandOf<'HELO' | 'EHLO'>): Reply {
+  const { deps, facts, chain } = session
+  const profile = deps.destination.profile()
+  // RFC 5321 4.1.4: EHLO ends a transaction like RSET.
+  endTransaction(session)
+  session.helo = { verb: command.verb, name: command.name }
+  session.heloResult = chain.helo(session, facts, deps.log)
+  session.offer = commonOffer(profile === undefined ? [] : [profile], deps.limits.messageSize)
+  const greeting = `${deps.hostname} greets ${command.name.replace(/[^a-zA-Z0-9.:[\]_-]/g, '?')}`
+  return { code: 250, lines: command.verb === 'EHLO' ? [greeting, ...offerLines(session.offer)] : [deps.hostname] }
 }
 
 const rsetVerb: VerbRule<'RSET'> = {
   junk: true,
-  check: always,
-  proceed(session) {
-    endTransaction(session)
-    return reply(250, [0, 0], 'Ok')
-  },
+  check: (session) => ({
+    proceed() {
+      endTransaction(session)
+      return reply(250, [0, 0], 'Ok')
+    },
+  }),
 }
 
 const quitVerb: VerbRule<'QUIT'> = {
-  check: always,
-  proceed(session) {
-    endTransaction(session)
-    return closing(221, [0, 0], 'Bye')
-  },
+  check: (session) => ({
+    proceed() {
+      endTransaction(session)
+      return closing(221, [0, 0], 'Bye')
+    },
+  }),
 }
 
 function endTransaction(session: Session): void {
@@ -64,10 +73,11 @@ function endTransaction(session: Session): void {
 
 /** A verb that only says something. */
 function saying(answer: Reply, junk = true): VerbRule {
-  return { ...(junk ? { junk: true as const } : {}), check: always, proceed: () => answer }
+  return { ...(junk ? { junk: true as const } : {}), check: () => answer }
 }
 
-const NOT_IMPLEMENTED = reply(502, [5, 1], 'Command not implemented')
+/** Known, and not offered here. */
+export const NOT_IMPLEMENTED = reply(502, [5, 1], 'Command not implemented')
 
 const table: { readonly [V in Verb]: VerbRule<V> | VerbRule } = {
   HELO: helloVerb,
