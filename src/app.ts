@@ -172,7 +172,7 @@ async function buildParts({ loaded, clock = systemClock, log: given }: AppOption
     destination,
     relay: relayPolicy(config),
     storage: { memory: config.limits.memory_per_message, spoolDir, headerSize: config.limits.header_size },
-    hasRoom: roomChecker(spoolDir, config.limits.spool_reserve, clock),
+    hasRoom: roomChecker({ dir: spoolDir, reserve: config.limits.spool_reserve, clock, log }),
     chain(listener) {
       const chain = chains.get(listener)
       if (chain === undefined) throw new Error(`no listener is named ${listener}`)
@@ -259,17 +259,37 @@ async function prepareSpool(spoolDir: string): Promise<string> {
   return spoolDir
 }
 
+interface RoomOptions {
+  readonly dir: string
+  /** Octets to keep free. */
+  readonly reserve: number
+  readonly clock: Clock
+  readonly log: Log
+}
+
 // Asking the disk for every MAIL would be dear; two seconds of other people's mail are what the reserve is for.
-function roomChecker(dir: string, reserve: number, clock: Clock): (octets: number) => Promise<boolean> {
+function roomChecker({ dir, reserve, clock, log }: RoomOptions): (octets: number) => Promise<boolean> {
   let free = 0
   let asked = Number.NEGATIVE_INFINITY
   return async (octets) => {
     if (clock.now() - asked > ROOM_CACHE) {
-      const { bavail, bsize } = await statfs(dir)
-      free = bavail * bsize
       asked = clock.now()
+      free = await freeSpace(dir, log)
     }
     return free - reserve >= octets
+  }
+}
+
+async function freeSpace(dir: string, log: Log): Promise<number> {
+  try {
+    const { bavail, bsize } = await statfs(dir)
+    return bavail * bsize
+  } catch (error) {
+    log.error(
+      { dir, error: String(error) },
+      'the disk of data_dir cannot be asked for its free space: mail is deferred',
+    )
+    return 0
   }
 }
 

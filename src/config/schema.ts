@@ -40,32 +40,34 @@ const backend = z
   })
 
 const limits = z.strictObject({
-  message_size: size().prefault('50MiB').describe('Largest message: 552 5.3.4'),
+  message_size: size('1KiB').prefault('50MiB').describe('Largest message: 552 5.3.4'),
   memory_per_message: size().prefault('256KiB').describe('A message above this size goes to an unlinked spool file'),
   spool_reserve: size().prefault('64MiB').describe('Free space to keep in data_dir: 452 4.3.1 at MAIL'),
   recipients: count(1).default(100).describe('Recipients of one message: 452 4.5.3'),
   unknown_recipients: count(1).default(20).describe('Recipients refused by the backend in one session: 421 4.7.1'),
-  header_size: size().prefault('256KiB').describe('Header of a message: 552 5.3.4'),
+  header_size: size('1KiB').prefault('256KiB').describe('Header of a message: 552 5.3.4'),
   header_fields: count(1).default(1000).describe('Fields in the header: 552 5.3.4'),
   received: count(1).default(50).describe('Received fields (a loop): 554 5.4.6'),
-  line_length: size().prefault('64KiB').describe('A line inside a message: 554 5.6.0'),
-  command_line: size().prefault('2048').describe('A command line, CRLF included: 500 5.5.2'),
+  line_length: size('1000').prefault('64KiB').describe('A line inside a message: 554 5.6.0'),
+  command_line: size('512').prefault('2048').describe('A command line, CRLF included: 500 5.5.2'),
   errors_soft: count(0).default(10).describe('Errors of a session before each answer waits one second'),
   errors: count(1).default(20).describe('Errors of a session: 421 4.7.0'),
   junk_commands: count(1).default(100).describe('NOOP, RSET, VRFY, HELP, EHLO between two messages: 421 4.7.0'),
   connections: count(1).default(1000).describe('Connections in all: 421 4.3.2'),
   connections_per_address: count(1).default(20).describe('Connections of one IPv4 address or IPv6 /64: 421 4.7.0'),
-  idle: duration().prefault('5m').describe('Waiting for a command or for more of a message: 421 4.4.2'),
+  idle: duration('100ms').prefault('5m').describe('Waiting for a command or for more of a message: 421 4.4.2'),
   data_rate: count(0)
     .default(500)
     .describe('Octets a second that a message must come in with, after a minute of credit: 421 4.4.2'),
-  data_time: duration().prefault('30m').describe('Longest time for one message to come in: 421 4.4.2'),
-  end_of_data: duration().prefault('60s').describe('Longest time for all filters at end of data'),
-  backend_connect: duration()
+  data_time: duration('100ms').prefault('30m').describe('Longest time for one message to come in: 421 4.4.2'),
+  end_of_data: duration('100ms').prefault('60s').describe('Longest time for all filters at end of data'),
+  backend_connect: duration('100ms')
     .prefault('10s')
     .describe('Connecting to the backend, until its greeting and EHLO are through'),
-  backend_command: duration().prefault('5m').describe('Waiting for the backend before the dot (RFC 5321 4.5.3.2)'),
-  backend_dot: duration().prefault('10m').describe('Waiting for the backend after the dot'),
+  backend_command: duration('100ms')
+    .prefault('5m')
+    .describe('Waiting for the backend before the dot (RFC 5321 4.5.3.2)'),
+  backend_dot: duration('100ms').prefault('10m').describe('Waiting for the backend after the dot'),
   stop_grace: duration()
     .prefault('30s')
     .describe('How long a message that is coming in may go on when the gateway stops'),
@@ -75,7 +77,7 @@ const limits = z.strictObject({
 export const filterCommon = {
   enabled: z.boolean().describe('Whether the filter runs'),
   mode: z.enum(['enforce', 'shadow']).default('enforce').describe('shadow: runs and is logged, without effect'),
-  timeout: duration().prefault('5s').describe('Longest time for one answer'),
+  timeout: duration('1ms').prefault('5s').describe('Longest time for one answer'),
   on_failure: z.enum(['skip', 'defer']).default('skip').describe('A failure is passed over, or answered 451'),
   listeners: z.array(z.string()).optional().describe('Only on these listeners'),
 }

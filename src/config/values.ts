@@ -28,11 +28,24 @@ function withUnit(text: string, units: ReadonlyMap<string, number>): number | un
   return match?.[1] === undefined || factor === undefined ? undefined : Math.round(Number(match[1]) * factor)
 }
 
-function measured(kind: string, units: ReadonlyMap<string, number>, example: string) {
+interface Measure {
+  readonly kind: string
+  readonly units: ReadonlyMap<string, number>
+  readonly example: string
+  /** As people write it. */
+  readonly minimum: string
+}
+
+function measured({ kind, units, example, minimum }: Measure) {
+  const least = withUnit(minimum, units) ?? 0
   return z.union([z.string(), z.number()], { error: `expected a ${kind} such as ${example}` }).transform((raw, ctx) => {
     const value = withUnit(String(raw), units)
     if (value === undefined || !Number.isSafeInteger(value)) {
       ctx.addIssue({ code: 'custom', message: `expected a ${kind} such as ${example}` })
+      return z.NEVER
+    }
+    if (value < least) {
+      ctx.addIssue({ code: 'custom', message: `expected at least ${minimum}` })
       return z.NEVER
     }
     return value
@@ -40,10 +53,12 @@ function measured(kind: string, units: ReadonlyMap<string, number>, example: str
 }
 
 /** A time in milliseconds, written `500ms`, `30s`, `5m`, `12h`, `1d`. */
-export const duration = () => measured('duration', DURATION_UNITS, '30s, 5m or 1d').meta({ kind: 'duration' })
+export const duration = (minimum = '0s') =>
+  measured({ kind: 'duration', units: DURATION_UNITS, example: '30s, 5m or 1d', minimum }).meta({ kind: 'duration' })
 
 /** A size in octets, written `2048`, `256KiB`, `50MiB`. */
-export const size = () => measured('size', SIZE_UNITS, '256KiB or 50MiB').meta({ kind: 'size' })
+export const size = (minimum = '0') =>
+  measured({ kind: 'size', units: SIZE_UNITS, example: '256KiB or 50MiB', minimum }).meta({ kind: 'size' })
 
 export const count = (minimum = 0) => z.int().min(minimum).meta({ kind: 'number' })
 

@@ -84,8 +84,10 @@ export class Session implements SessionView {
         reply: undefined,
         reason: `session ended: ${end}`,
       })
-      this.wire.end(LINGER)
+      const closed = this.wire.end(LINGER)
       this.#emitEnd(end)
+      // The caps count a connection until it is really gone.
+      await closed
     }
   }
 

@@ -103,20 +103,22 @@ export class Wire {
     })
   }
 
-  /** Sends what is left and closes; the connection is gone for good after `linger` milliseconds. */
-  end(linger: number): void {
+  /** Sends what is left and closes; resolves when the connection is gone for good, `linger` milliseconds later at most. */
+  async end(linger: number): Promise<void> {
     if (this.#closed) return
+    const closed = new Promise<void>((resolve) => this.#stream.once('close', resolve))
     this.bytesOut += this.#output.length
     this.#stream.end(this.#output, 'latin1')
     this.#output = ''
     const timer = this.#clock.timer(linger, () => this.destroy())
-    this.#stream.once('close', () => timer.clear())
     // What still comes is read and dropped: octets left unread would turn our close into a reset that eats the last reply.
     this.#stream.removeAllListeners('data')
     this.#stream.on('data', (chunk: Buffer) => {
       this.bytesIn += chunk.length
     })
     this.#stream.resume()
+    await closed
+    timer.clear()
   }
 
   destroy(): void {
