@@ -1,0 +1,146 @@
+// From a configuration to the parts of a gateway: the translation of settings into what each part takes as its parameters.
+// Promise: nothing listens and nothing runs yet; whatever is wrong with the configuration shows here.
+import { randomBytes } from 'node:crypto'
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { LoadedConfig } from './config/load.ts'
+import type { BackendConfig, Config } from './config/schema.ts'
+import { FilterChain } from './filter/chain.ts'
+import { installFilters, type TableEntry } from './install-filters.ts'
+import { type Clock, systemClock } from './net/clock.ts'
+import { NetworkSet } from './net/ip.ts'
+import { EventBus } from './observe/events.ts'
+import { type Log, logEvents, openLog } from './observe/log.ts'
+import { BackendPool } from './proxy/backend-pool.ts'
+import type { Limits, ProxyDeps } from './proxy/deps.ts'
+import type { Destination } from './proxy/destination.ts'
+import { MaildirDestination } from './proxy/maildir-destination.ts'
+import type { RelayPolicy } from './proxy/relay.ts'
+import { SmtpDestination } from './proxy/smtp-destination.ts'
+import { Scores } from './rules/scores.ts'
+import { parseDomain } from './smtp/address.ts'
+import { prepareSpool, roomChecker } from './spool.ts'
+
+export interface AssembleOptions {
+  readonly loaded: LoadedConfig
+  readonly table: readonly TableEntry[]
+  readonly clock?: Clock | undefined
+  readonly log?: Log | undefined
+}
+
+export interface AppParts {
+  readonly config: Config
+  readonly events: EventBus
+  readonly log: Log
+  readonly deps: ProxyDeps
+  readonly pool: BackendPool | undefined
+}
+
+/** Builds everything that can fail for a reason in the configuration. Throws ConfigError or ScoresError. */
+export async function assemble({ loaded, table, clock = systemClock, log: given }: AssembleOptions): Promise<AppParts> {
+  const { config, baseDir } = loaded
+  const log = given ?? openLog(config.log)
+  const events = new EventBus((event, error) =>
+    log.error({ event, error: String(error) }, 'listener of an event failed'),
+  )
+  logEvents(events, log)
+  const scores = Scores.load(scoreFiles(config, baseDir))
+  const filters = await installFilters({ loaded, table, clock, log })
+  const chains = new Map(
+    config.listeners.map(({ name }) => [name, new FilterChain({ filters, clock, log, events }, name)]),
+  )
+  const spoolDir = await prepareSpool(resolve(baseDir, config.data_dir, 'spool'))
+  const { destination, pool } = buildDestination(loaded, { clock, events })
+  const deps: ProxyDeps = {
+    hostname: config.hostname,
+    limits: proxyLimits(config.limits),
+    clock,
+    log,
+    events,
+    destination,
+    relay: relayPolicy(config),
+    storage: { memory: config.limits.memory_per_message, spoolDir, headerSize: config.limits.header_size },
+    hasRoom: roomChecker({ dir: spoolDir, reserve: config.limits.spool_reserve, clock, log }),
+    chain(listener) {
+      const chain = chains.get(listener)
+      if (chain === undefined) throw new Error(`no listener is named ${listener}`)
+      return chain
+    },
+    weightOf: (symbol) => scores.of(symbol),
+    actions: config.actions,
+    newId,
+  }
+  return { config, events, log, deps, pool }
+}
+
+function scoreFiles(config: Config, baseDir: string): string[] {
+  const shipped = fileURLToPath(new URL('../rules/scores.yaml', import.meta.url))
+  return config.rules_dir === undefined ? [shipped] : [shipped, resolve(baseDir, config.rules_dir, 'scores.yaml')]
+}
+
+function buildDestination(
+  loaded: LoadedConfig,
+  { clock, events }: { clock: Clock; events: EventBus },
+): { destination: Destination; pool: BackendPool | undefined } {
+  const { config, baseDir } = loaded
+  const backend: Partial<BackendConfig> = config.backend ?? {}
+  const { servers } = backend
+  if (servers === undefined) {
+    const path = backend.maildir?.path ?? config.maildir?.path ?? join(config.data_dir, 'mail')
+    const maildir = { path: resolve(baseDir, path), hostname: config.hostname, clock }
+    return { destination: new MaildirDestination(maildir), pool: undefined }
+  }
+  const { limits, hostname } = config
+  const pool = new BackendPool({
+    servers,
+    hostname,
+    clock,
+    events,
+    connectionsPerServer: backend.connections ?? 1,
+    idle: backend.idle ?? 0,
+    connectTimeout: limits.backend_connect,
+    commandTimeout: limits.backend_command,
+  })
+  return { destination: new SmtpDestination({ pool, clock, events, dotTimeout: limits.backend_dot }), pool }
+}
+
+function relayPolicy(config: Config): RelayPolicy {
+  return {
+    domains: new Set(config.domains.map((domain) => parseDomain(domain) ?? domain.toLowerCase())),
+    relayNetworks: new NetworkSet(config.relay_networks),
+    exempt: new Set(config.exempt_recipients.map((entry) => entry.toLowerCase())),
+  }
+}
+
+function proxyLimits(limits: Config['limits']): Limits {
+  return {
+    messageSize: limits.message_size,
+    recipients: limits.recipients,
+    unknownRecipients: limits.unknown_recipients,
+    headerSize: limits.header_size,
+    headerFields: limits.header_fields,
+    received: limits.received,
+    lineLength: limits.line_length,
+    commandLine: limits.command_line,
+    errorsSoft: limits.errors_soft,
+    errors: limits.errors,
+    junkCommands: limits.junk_commands,
+    connections: limits.connections,
+    connectionsPerAddress: limits.connections_per_address,
+    idle: limits.idle,
+    dataRate: limits.data_rate,
+    dataTime: limits.data_time,
+    endOfData: limits.end_of_data,
+    stopGrace: limits.stop_grace,
+  }
+}
+
+// 32 letters that cannot be misread over the telephone (Crockford).
+const LETTERS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+
+/** Twelve letters: unique enough to find a mail again among a year's, short enough to be read out. */
+function newId(): string {
+  let id = ''
+  for (const byte of randomBytes(12)) id += LETTERS[byte & 31]
+  return id
+}
