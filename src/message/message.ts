@@ -23,8 +23,9 @@ export class SpoolError extends Error {
 }
 
 const FIRST_ALLOCATION = 8 * 1024
+const HEADER_STEP = 16 * 1024
 const READ_SIZE = 64 * 1024
-const HEADER_END = Buffer.from('\r\n\r\n')
+const LF = 0x0a
 
 export class Message {
   readonly #storage: MessageStorage
@@ -52,10 +53,13 @@ export class Message {
   append(bytes: Buffer): void {
     if (this.#disposed || this.#failure !== undefined) return
     this.#size += bytes.length
-    const room = this.#file === undefined ? this.#roomInMemory(bytes.length) : 0
-    const toMemory = Math.min(room, bytes.length)
-    if (toMemory > 0) this.#appendToMemory(bytes, toMemory)
-    if (toMemory < bytes.length) this.#appendToFile(Buffer.from(bytes.subarray(toMemory)))
+    let from = 0
+    for (let room = this.#roomInMemory(); room > 0 && from < bytes.length; room = this.#roomInMemory()) {
+      const to = Math.min(bytes.length, from + room)
+      this.#appendToMemory(bytes.subarray(from, to))
+      from = to
+    }
+    if (from < bytes.length) this.#appendToFile(Buffer.from(bytes.subarray(from)))
   }
 
   /** The disk is behind: reading on would only move the message into memory. */
@@ -117,22 +121,29 @@ export class Message {
     this.#writing = this.#writing.then(close).catch(() => {})
   }
 
-  #roomInMemory(wanted: number): number {
+  // Up to `memory` anything; beyond it step by step as long as the header goes on.
+  #roomInMemory(): number {
+    if (this.#file !== undefined) return 0
     const { memory, headerSize } = this.#storage
-    if (this.#headSize + wanted <= memory) return wanted
-    if (!this.#headerComplete) this.#headerComplete = this.head.includes(HEADER_END) || this.head.indexOf('\r\n') === 0
-    const limit = this.#headerComplete ? memory : Math.max(memory, headerSize + READ_SIZE)
-    return Math.max(0, limit - this.#headSize)
+    if (this.#headSize < memory) return memory - this.#headSize
+    this.#headerComplete ||= this.#headerEnds()
+    return this.#headerComplete ? 0 : Math.min(HEADER_STEP, headerSize + HEADER_STEP - this.#headSize)
   }
 
-  #appendToMemory(bytes: Buffer, count: number): void {
-    const needed = this.#headSize + count
+  // The header ends before a complete line that is no field: the empty one, or the text of a message without a header.
+  #headerEnds(): boolean {
+    const { end } = parseHeader(this.head)
+    return this.head.indexOf(LF, end) >= 0
+  }
+
+  #appendToMemory(bytes: Buffer): void {
+    const needed = this.#headSize + bytes.length
     if (needed > this.#head.length) {
       const grown = Buffer.allocUnsafe(Math.max(FIRST_ALLOCATION, needed, this.#head.length * 2))
       this.#head.copy(grown, 0, 0, this.#headSize)
       this.#head = grown
     }
-    bytes.copy(this.#head, this.#headSize, 0, count)
+    bytes.copy(this.#head, this.#headSize)
     this.#headSize = needed
   }
 
