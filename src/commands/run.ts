@@ -29,7 +29,8 @@ async function run(options: { config?: string }): Promise<void> {
   process.exit(0)
 }
 
-function nextSignal(): Promise<NodeJS.Signals> {
+/** Resolves at the next SIGTERM or SIGINT. */
+export function nextSignal(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     process.once('SIGTERM', resolve)
     process.once('SIGINT', resolve)

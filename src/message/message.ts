@@ -24,6 +24,7 @@ export class SpoolError extends Error {
 
 const FIRST_ALLOCATION = 8 * 1024
 const HEADER_STEP = 16 * 1024
+const SLAB = 64 * 1024
 const READ_SIZE = 64 * 1024
 const LF = 0x0a
 
@@ -36,6 +37,8 @@ export class Message {
   #fileSize = 0
   #writing: Promise<void> = Promise.resolve()
   #unwritten = 0
+  #slab: Buffer | undefined
+  #slabSize = 0
   #failure: SpoolError | undefined
   #headerComplete = false
   #disposed = false
@@ -59,7 +62,7 @@ export class Message {
       this.#appendToMemory(bytes.subarray(from, to))
       from = to
     }
-    if (from < bytes.length) this.#appendToFile(Buffer.from(bytes.subarray(from)))
+    if (from < bytes.length) this.#appendToFile(bytes.subarray(from))
   }
 
   /** The disk is behind: reading on would only move the message into memory. */
@@ -69,6 +72,7 @@ export class Message {
 
   /** Waits until everything appended is stored; throws SpoolError where the disk refused. */
   async settled(): Promise<void> {
+    this.#writeSlab()
     await this.#writing
     if (this.#failure !== undefined) throw this.#failure
   }
@@ -113,6 +117,7 @@ export class Message {
     this.#disposed = true
     this.#head = Buffer.alloc(0)
     this.#headSize = 0
+    this.#slab = undefined
     const file = this.#file
     this.#file = undefined
     if (file === undefined) return
@@ -147,21 +152,36 @@ export class Message {
     this.#headSize = needed
   }
 
+  // Collected to pieces of a useful size: a hostile message comes in two octets at a time.
   #appendToFile(bytes: Buffer): void {
     this.#file ??= openUnlinked(this.#storage.spoolDir)
+    for (let from = 0; from < bytes.length; ) {
+      this.#slab ??= Buffer.allocUnsafe(SLAB)
+      const copied = bytes.copy(this.#slab, this.#slabSize, from)
+      from += copied
+      this.#slabSize += copied
+      if (this.#slabSize === SLAB) this.#writeSlab()
+    }
+  }
+
+  #writeSlab(): void {
     const file = this.#file
+    const slab = this.#slab?.subarray(0, this.#slabSize)
+    if (file === undefined || slab === undefined) return
     const at = this.#fileSize
-    this.#fileSize += bytes.length
-    this.#unwritten += bytes.length
+    this.#fileSize += slab.length
+    this.#unwritten += slab.length
+    this.#slab = undefined
+    this.#slabSize = 0
     this.#writing = this.#writing
       .then(async () => {
-        if (this.#failure === undefined) await writeAll(await file, bytes, at)
+        if (this.#failure === undefined) await writeAll(await file, slab, at)
       })
       .catch((error: unknown) => {
         this.#failure ??= error instanceof SpoolError ? error : new SpoolError(String(error))
       })
       .finally(() => {
-        this.#unwritten -= bytes.length
+        this.#unwritten -= slab.length
       })
   }
 }

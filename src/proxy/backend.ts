@@ -8,7 +8,7 @@ import type { Clock, Timer } from '../net/clock.ts'
 import type { EventBus } from '../observe/events.ts'
 import { type EhloProfile, parseEhlo } from '../smtp/extensions.ts'
 import type { Reply } from '../smtp/reply.ts'
-import { ReplyReader } from '../smtp/reply-reader.ts'
+import { ReplyReader, ReplySyntaxError } from '../smtp/reply-reader.ts'
 import { BackendError, type BackendFault } from './destination.ts'
 
 export interface Server {
@@ -201,12 +201,15 @@ export class BackendConnection {
 
   #receive(chunk: Buffer): void {
     if (this.#failure !== undefined) return
-    let replies: Reply[]
+    let replies: readonly Reply[]
+    let garbage: ReplySyntaxError | undefined
     try {
       replies = this.#reader.push(chunk)
     } catch (error) {
-      this.#fail('garbage', error instanceof Error ? error.message : String(error))
-      return
+      if (!(error instanceof ReplySyntaxError)) throw error
+      garbage = error
+      // What was complete before the fault counts: it may be the answer to the dot.
+      replies = error.replies
     }
     for (const reply of replies) {
       const waiting = this.#sent.shift()
@@ -224,6 +227,10 @@ export class BackendConnection {
       // From 354 to the dot nothing is expected: what comes is an early refusal, perhaps in this very chunk.
       if (waiting.verb === 'DATA' && reply.code === 354) this.#inBody = true
       waiting.resolve(reply)
+    }
+    if (garbage !== undefined) {
+      this.#fail('garbage', garbage.message)
+      return
     }
     this.#arm()
     if (this.#unsent.length > 0) this.#scheduleFlush()

@@ -106,7 +106,8 @@ export const rcptVerb: VerbRule<'RCPT'> = {
     const parsed = parseRcptParameters(command.parameters, offer)
     if (parsed.kind === 'error') return parsed.reply
     // RFC 6531 3.5
-    if (command.path.utf8 && !tx.envelope.parameters.smtpUtf8) return reply(553, [6, 7], 'The address needs SMTPUTF8')
+    const unicode = command.path.utf8 || /[^\x00-\x7f]/.test(parsed.value.orcpt ?? '')
+    if (unicode && !tx.envelope.parameters.smtpUtf8) return reply(553, [6, 7], 'The address needs SMTPUTF8')
     const refusal = relayRefusal(deps.relay, command.path, session.client.address)
     if (refusal !== undefined) return noted(tx, command.path, refusal)
     // RFC 5321 4.5.3.1.10: temporary, the client sends the rest in another transaction.

@@ -25,6 +25,9 @@ export interface SessionOptions {
 
 const LINGER = 5000
 const ERROR_DELAY = 1000
+// A client that ends its lines with LF alone hears why nothing happens, and is sent away: what it says is never taken for commands.
+const BARE_LF_PATIENCE = 2000
+const BARE_LF = closing(500, [5, 2], 'Lines must end with CR LF, closing')
 
 export class Session implements SessionView {
   readonly id: string
@@ -169,11 +172,13 @@ export class Session implements SessionView {
     await this.flush()
     const deadline = clock.now() + limits.idle
     for (;;) {
-      const got = await this.wire.read(deadline - clock.now())
+      const left = deadline - clock.now()
+      const stuck = this.lines.stuckAtLf
+      const got = await this.wire.read(stuck ? Math.min(left, BARE_LF_PATIENCE) : left)
       if (got === 'end') return 'closed'
       if (got === 'timeout') {
-        this.#write(TOO_SLOW, 'SESSION')
-        return 'timeout'
+        this.#write(stuck ? BARE_LF : TOO_SLOW, 'SESSION')
+        return stuck ? 'bare-lf' : 'timeout'
       }
       if (got === 'interrupted') {
         this.#write(STOPPING, 'SESSION')

@@ -31,6 +31,7 @@ export interface SmtpDestinationDeps {
 // security.md section 4: say so when the backend takes long to answer the dot.
 const ALARM_AFTER = 60_000
 const BATCH_OCTETS = 64 * 1024
+const PARTS_MAX = 16
 
 export class SmtpDestination implements Destination {
   readonly #deps: SmtpDestinationDeps
@@ -128,10 +129,11 @@ class SmtpTransaction implements DestinationTransaction {
     let batch: Buffer[] = []
     let octets = 0
     for await (const piece of parcel.content()) {
-      for (const part of encoder.push(piece)) {
-        batch.push(part)
-        octets += part.length
-      }
+      const parts = encoder.push(piece)
+      // A message of dots comes in thousands of parts: one write each would be dear.
+      if (parts.length > PARTS_MAX) batch.push(Buffer.concat(parts))
+      else batch.push(...parts)
+      octets += piece.length
       if (octets < BATCH_OCTETS) continue
       await connection.send(batch)
       batch = []

@@ -11,7 +11,7 @@ export interface Address {
   readonly localPart: string
   /** Lower case, IDNA A-labels; `[192.0.2.1]` for a literal; empty only for the bare `postmaster`. */
   readonly domain: string
-  /** The local part holds characters beyond ASCII: needs SMTPUTF8 on the way. */
+  /** It was written with characters beyond ASCII, in the domain too: allowed only under SMTPUTF8 (RFC 6531 3.5). */
   readonly utf8: boolean
   /** The local part could be read as a route by another server: `%`, `!`, or `@` and `\` inside quotes. */
   readonly routing: boolean
@@ -63,18 +63,19 @@ export function parsePath(text: string, utf8: boolean): ParsedPath {
   const domain = parseDomain(written)
   if (domain === undefined) return failed('syntax')
   // RFC 6531 3.5: without the SMTPUTF8 parameter an address beyond ASCII is refused, in its domain too.
-  if (!utf8 && (NON_ASCII.test(local) || NON_ASCII.test(written))) return failed('needs-smtputf8')
-  return { kind: 'path', address: makeAddress(local, domain), rest: afterLocal.slice(end + 1) }
+  const unicode = NON_ASCII.test(local) || NON_ASCII.test(written)
+  if (unicode && !utf8) return failed('needs-smtputf8')
+  return { kind: 'path', address: makeAddress(local, domain, unicode), rest: afterLocal.slice(end + 1) }
 }
 
 function failed(error: PathError): ParsedPath {
   return { kind: 'error', error }
 }
 
-function makeAddress(localPart: string, domain: string): Address {
-  const quoted = localPart.startsWith('"')
-  const routing = /[%!]/.test(localPart) || (quoted && /[@\\]/.test(localPart))
-  return { localPart, domain, utf8: NON_ASCII.test(localPart), routing }
+// A server behind may fold compatibility characters: the full-width ％ is a % to it.
+function makeAddress(localPart: string, domain: string, utf8 = false): Address {
+  const routing = /[%!@\\]/.test(utf8 ? localPart.normalize('NFKC') : localPart)
+  return { localPart, domain, utf8, routing }
 }
 
 function parseLocalPart(text: string): string | undefined {

@@ -122,6 +122,8 @@ function parseMail(argument: string): ParsedCommand {
   const declared = lenient.kind === 'path' && /[ \t]SMTPUTF8(?:[ \t]|$)/i.test(lenient.rest)
   const parsed = parsePath(text, declared)
   if (parsed.kind === 'error') return failure('MAIL', pathReply(parsed.error, 'sender'))
+  // RFC 5321 4.1.1.3: only a recipient may be postmaster without a domain.
+  if (parsed.address?.domain === '') return failure('MAIL', pathReply('syntax', 'sender'))
   const parameters = parseParameters(parsed.rest)
   if (parameters === undefined) return failure('MAIL', reply(501, [5, 4], 'Bad parameter syntax'))
   return { kind: 'command', command: { verb: 'MAIL', path: parsed.address, parameters } }

@@ -58,12 +58,13 @@ export function parseEhlo(lines: readonly string[]): EhloProfile {
 
 /** What may be announced to clients when the message can end up at any of these backends. */
 export function commonOffer(profiles: readonly EhloProfile[], ownSize: number): Offer {
+  const all = (has: (profile: EhloProfile) => boolean) => profiles.length > 0 && profiles.every(has)
   return {
     size: Math.min(ownSize, ...profiles.map((p) => p.size)),
-    eightBitMime: profiles.every((p) => p.eightBitMime),
+    eightBitMime: all((p) => p.eightBitMime),
     // RFC 6531 3.1: SMTPUTF8 needs 8BITMIME.
-    smtpUtf8: profiles.every((p) => p.smtpUtf8 && p.eightBitMime),
-    dsn: profiles.every((p) => p.dsn),
+    smtpUtf8: all((p) => p.smtpUtf8 && p.eightBitMime),
+    dsn: all((p) => p.dsn),
   }
 }
 

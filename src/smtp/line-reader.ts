@@ -70,6 +70,11 @@ export class LineReader {
     return this.#buffer.length - this.#start
   }
 
+  /** What came ends in a bare LF: the client may be one that ends its lines so and now waits for an answer. */
+  get stuckAtLf(): boolean {
+    return this.buffered > 0 && this.#buffer.at(-1) === LF && this.peek() === undefined
+  }
+
   /** Takes everything that was not taken as a line: the start of the message, after DATA. */
   takeRest(): Buffer {
     const rest = this.#buffer.subarray(this.#start)
