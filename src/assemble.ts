@@ -138,9 +138,18 @@ function proxyLimits(limits: Config['limits']): Limits {
 // 32 letters that cannot be misread over the telephone (Crockford).
 const LETTERS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 
+const ID_LENGTH = 12
+// Asking the system for random bytes is a call to it: in bulk.
+let pool = Buffer.alloc(0)
+let poolAt = 0
+
 /** Twelve letters: unique enough to find a mail again among a year's, short enough to be read out. */
 function newId(): string {
+  if (poolAt + ID_LENGTH > pool.length) {
+    pool = randomBytes(ID_LENGTH * 256)
+    poolAt = 0
+  }
   let id = ''
-  for (const byte of randomBytes(12)) id += LETTERS[byte & 31]
+  for (const end = poolAt + ID_LENGTH; poolAt < end; poolAt++) id += LETTERS[(pool[poolAt] ?? 0) & 31]
   return id
 }

@@ -32,14 +32,14 @@ interface RoomOptions {
 // Asking the disk for every MAIL would be dear; two seconds of other people's mail are what the reserve is for.
 /** Whether that many octets fit beside the reserve. */
 export function roomChecker({ dir, reserve, clock, log }: RoomOptions): (octets: number) => Promise<boolean> {
-  let free = 0
+  let free: Promise<number> | undefined
   let asked = Number.NEGATIVE_INFINITY
   return async (octets) => {
-    if (clock.now() - asked > ROOM_CACHE) {
+    if (free === undefined || clock.now() - asked > ROOM_CACHE) {
       asked = clock.now()
-      free = await freeSpace(dir, log)
+      free = freeSpace(dir, log)
     }
-    return free - reserve >= octets
+    return (await free) - reserve >= octets
   }
 }
 

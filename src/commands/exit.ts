@@ -31,7 +31,8 @@ function isSystemError(error: unknown): error is Error & { code: string } {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' && 'syscall' in error
 }
 
-function adviceFor(code: string): string {
+/** What to do about an error of the system, or nothing. */
+export function adviceFor(code: string): string {
   if (code === 'EADDRINUSE') return ' (something listens there already: stop it, or change the address)'
   if (code === 'EACCES') return ' (ports below 1024 need root or CAP_NET_BIND_SERVICE)'
   if (code === 'EADDRNOTAVAIL') return ' (this machine has no such address)'

@@ -145,13 +145,18 @@ export class FilterChain {
     if (filters.length === 0) return { ...NOTHING, trusted: request.trusted }
     const cancel = new AbortController()
     const answers: Promise<Answered>[] = []
+    let unanswered = 0
     for (const installed of filters) {
       const writers = [...asking].filter(([f]) => installed.reads.some((fact) => f.writes.includes(fact)))
       const question = this.#question(request, installed, cancel.signal)
       const start = () => ask(question, (io) => request.call(installed, io))
       const answer = writers.length === 0 ? start() : Promise.all(writers.map(([, a]) => a)).then(start)
-      asking.set(installed, answer)
-      answers.push(answer)
+      unanswered++
+      const counted = answer.finally(() => {
+        unanswered--
+      })
+      asking.set(installed, counted)
+      answers.push(counted)
     }
     const tally = new Tally(request.stage, request.trusted)
     for (const [i, installed] of filters.entries()) {
@@ -160,7 +165,8 @@ export class FilterChain {
       if (answer !== undefined) this.#record(tally, answer)
       if (tally.decided !== undefined) break
     }
-    cancel.abort()
+    // Aborting is dear (it makes an error with a stack): only where somebody still works.
+    if (unanswered > 0) cancel.abort()
     return tally.result()
   }
 

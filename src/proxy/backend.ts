@@ -232,7 +232,8 @@ export class BackendConnection {
       this.#fail('garbage', garbage.message)
       return
     }
-    this.#arm()
+    // A part of a reply is none: octets now and then must not buy the server more time.
+    if (replies.length > 0) this.#arm()
     if (this.#unsent.length > 0) this.#scheduleFlush()
   }
 

@@ -63,7 +63,7 @@ async function startApp(folder: string, ports: readonly number[]): Promise<{ app
 // JSON is YAML: nothing in a path needs quoting rules of our own.
 function configuration(folder: string, port: number): string {
   return JSON.stringify({
-    hostname: 'demo.localdomain',
+    hostname: 'demo.example',
     listeners: [{ name: 'mx', address: `${HOST}:${port}` }],
     domains: ['example.com'],
     data_dir: folder,

@@ -12,10 +12,10 @@ export interface MessageText {
 }
 
 /** A whole message. Text beyond ASCII becomes UTF-8. */
-export function message({ name, subject, to = 'reader@example.com', header = [], body }: MessageText): Buffer {
+export function message({ name, subject, to = '<reader@example.com>', header = [], body }: MessageText): Buffer {
   const lines = [
     'From: Sample Sender <sender@example.net>',
-    `To: <${to}>`,
+    `To: ${to}`,
     `Subject: ${subject}`,
     `Date: ${mailDate(new Date())}`,
     `Message-ID: <demo-${name}@example.net>`,
@@ -108,7 +108,7 @@ export function toTwo(): Buffer {
   return message({
     name: 'two',
     subject: 'To both of you',
-    to: 'reader@example.com>, <other@example.com',
+    to: '<reader@example.com>, <other@example.com>',
     body: ['One message, two recipients, one transaction.'],
   })
 }

@@ -21,7 +21,7 @@ export interface Target {
   readonly server: Address
   readonly maildir: string
   /** Ends the sending between two samples. */
-  readonly signal?: AbortSignal
+  readonly stop?: AbortSignal
 }
 
 /** Sends the samples one after the other. */
@@ -29,7 +29,7 @@ export async function sendSamples(samples: readonly Sample[], target: Target): P
   const outcomes: Outcome[] = []
   let known = new Set(await newFiles(target.maildir))
   for (const sample of samples) {
-    if (target.signal?.aborted) break
+    if (target.stop?.aborted) break
     const answers = await converse(target.server, sample.turns)
     const present = await newFiles(target.maildir)
     const files = present.filter((name) => !known.has(name))
