@@ -52,6 +52,7 @@ export class Session implements SessionView {
   /** A message is coming in or on its way: a stop of the gateway waits for it. */
   busy = false
   #commands = 0
+  #mailRefused = false
   #stopping = false
   #firstAsked: StageResult = NOTHING
   readonly #started: number
@@ -83,7 +84,7 @@ export class Session implements SessionView {
       this.#write(LOCAL_PROBLEM, 'SESSION')
     } finally {
       this.tx?.end({
-        outcome: end === 'quit' ? 'reset' : 'client-gone',
+        outcome: end === 'closed' ? 'client-gone' : 'reset',
         reply: undefined,
         reason: `session ended: ${end}`,
       })
@@ -251,7 +252,10 @@ export class Session implements SessionView {
   async #send(r: Reply, verb: string): Promise<string | undefined> {
     const { limits } = this.deps
     this.#commands++
-    if (isClientError(r)) this.errors++
+    // RCPT and DATA that were pipelined behind a MAIL which was refused are no fault of the client.
+    if (verb === 'MAIL') this.#mailRefused = r.code >= 400
+    const atFault = isClientError(r) && !(r.code === 503 && this.#mailRefused)
+    if (atFault) this.errors++
     if (VERBS.get(verb)?.junk) this.junk++
     if (r.close) {
       this.#write(r, verb)
@@ -261,7 +265,7 @@ export class Session implements SessionView {
       this.#write(TOO_MANY_ERRORS, verb)
       return 'errors'
     }
-    if (isClientError(r) && this.errors > limits.errorsSoft) await this.#delay(ERROR_DELAY)
+    if (atFault && this.errors > limits.errorsSoft) await this.#delay(ERROR_DELAY)
     this.#write(r, verb)
     return undefined
   }
