@@ -62,8 +62,8 @@ export class App {
   async start(): Promise<readonly StartedListener[]> {
     const started: StartedListener[] = []
     try {
-      for (const { name, kind, address, bare_newline } of this.#config.listeners) {
-        const listener = { name, kind, bareNewline: bare_newline }
+      for (const { name, kind, address, bare_newline, chunking } of this.#config.listeners) {
+        const listener = { name, kind, bareNewline: bare_newline, chunking }
         const server = new SmtpServer({ listener, address, deps: this.#deps, counter: this.#counter })
         started.push({ name, address: await server.listen() })
         this.#servers.set(name, server)

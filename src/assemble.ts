@@ -82,12 +82,11 @@ function buildDestination(
   loaded: LoadedConfig,
   { clock, events }: { clock: Clock; events: EventBus },
 ): { destination: Destination; pool: BackendPool | undefined } {
-  const { config, baseDir } = loaded
+  const { config } = loaded
   const backend: Partial<BackendConfig> = config.backend ?? {}
   const { servers } = backend
   if (servers === undefined) {
-    const path = backend.maildir?.path ?? config.maildir?.path ?? join(config.data_dir, 'mail')
-    const maildir = { path: resolve(baseDir, path), hostname: config.hostname, clock }
+    const maildir = { path: maildirPath(loaded), hostname: config.hostname, clock }
     return { destination: new MaildirDestination(maildir), pool: undefined }
   }
   const { limits, hostname } = config
@@ -102,6 +101,11 @@ function buildDestination(
     commandTimeout: limits.backend_command,
   })
   return { destination: new SmtpDestination({ pool, clock, events, dotTimeout: limits.backend_dot }), pool }
+}
+
+/** Where mail goes if no server stands behind the gateway. */
+export function maildirPath({ config, baseDir }: LoadedConfig): string {
+  return resolve(baseDir, config.backend?.maildir?.path ?? config.maildir?.path ?? join(config.data_dir, 'mail'))
 }
 
 function relayPolicy(config: Config): RelayPolicy {

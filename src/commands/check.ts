@@ -11,13 +11,14 @@ import { serverFindings } from './check/backend.ts'
 import { addressFindings, maildirFinding, spoolFindings } from './check/places.ts'
 import { type Finding, finding, findingLine } from './check/report.ts'
 import { settingFindings } from './check/settings.ts'
-import { EXIT, say } from './exit.ts'
+import { EXIT, say, whenReaderLeaves } from './exit.ts'
 
 export function checkCommand(): Command {
   return new Command('check')
     .description('try the configuration out: files, ports, disk, backend, and an open-relay probe')
     .option('-c, --config <file>', 'configuration file (default: postern.yaml, if there is one)')
     .action(async ({ config }: { config?: string }) => {
+      whenReaderLeaves()
       process.exitCode = await check({ path: config, print: say })
       // A plugin may keep something running that only the end of the process ends.
       setTimeout(() => process.exit(), 1000).unref()

@@ -6,7 +6,7 @@ import { type DemoGateway, startGateway } from './demo/gateway.ts'
 import { sendSamples } from './demo/outcome.ts'
 import { type Sample, samples } from './demo/samples.ts'
 import { tableLines } from './demo/table.ts'
-import { EXIT, explainFailure, say } from './exit.ts'
+import { EXIT, explainFailure, say, whenReaderLeaves } from './exit.ts'
 import { nextSignal } from './run.ts'
 
 // Easy to type, and the port that other programs use for trying out.
@@ -23,6 +23,7 @@ export function demoCommand(): Command {
         // A second signal ends it at once.
         nextSignal().then(() => process.exit(EXIT.negative))
       })
+      whenReaderLeaves(() => stop.abort())
       const ports = once ? [0] : [FRIENDLY_PORT, 0]
       process.exitCode = await demo({ once, ports, samples: samples(), stop: stop.signal, print: say })
     })
@@ -56,8 +57,9 @@ export async function demo({ once, ports, samples, stop, print }: DemoOptions): 
       await aborted(stop)
       print('Stopping.')
     }
-    const complete = outcomes.length === samples.length
-    return complete && outcomes.every(({ problems }) => problems.length === 0) ? EXIT.ok : EXIT.negative
+    const unsent = samples.length - outcomes.length
+    if (unsent > 0) print(`Interrupted; samples not sent: ${unsent}`)
+    return unsent === 0 && outcomes.every(({ problems }) => problems.length === 0) ? EXIT.ok : EXIT.negative
   } finally {
     await gateway.stop()
   }

@@ -9,6 +9,11 @@ export function say(text: string): void {
   process.stdout.write(`${text}\n`)
 }
 
+/** The reader of the answer may leave before its end (`| head`): that is no failure. */
+export function whenReaderLeaves(act: () => void = () => {}): void {
+  process.stdout.on('error', act)
+}
+
 /** Writes to standard error. */
 export function complain(text: string): void {
   process.stderr.write(`${text}\n`)

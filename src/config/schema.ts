@@ -13,6 +13,7 @@ const listener = z.strictObject({
   address: hostPort().describe('Where to listen'),
   kind: z.enum(['mx']).default('mx').describe('What the listener is for'),
   tls: z.enum(['off']).default('off').describe('TLS towards clients'),
+  chunking: z.boolean().default(true).describe('Offer CHUNKING (BDAT)'),
   bare_newline: z
     .enum(['normalize', 'reject'])
     .default('normalize')

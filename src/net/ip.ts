@@ -12,6 +12,11 @@ export function canonicalAddress(text: string): string | undefined {
   return ipaddr.process(address).toString()
 }
 
+/** The 4 or 16 octets of an address. */
+export function addressOctets(address: string): Buffer {
+  return Buffer.from(ipaddr.parse(address).toByteArray())
+}
+
 /** What counts as one client: the IPv4 address, or the /64 of an IPv6 address. */
 export function clientKey(address: string): string {
   if (isIP(address) !== 6) return address

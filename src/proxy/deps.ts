@@ -35,6 +35,8 @@ export interface ListenerOptions {
   readonly name: string
   readonly kind: 'mx'
   readonly bareNewline: 'normalize' | 'reject'
+  /** Whether BDAT is offered. */
+  readonly chunking: boolean
 }
 
 export interface ProxyDeps {

@@ -103,6 +103,7 @@ export const rcptVerb: VerbRule<'RCPT'> = {
   check(session, command) {
     const { tx, deps, offer } = session
     if (tx === undefined || offer === undefined) return reply(503, [5, 1], 'Say MAIL first')
+    if (tx.chunks !== undefined) return reply(503, [5, 1], 'The message has begun')
     const parsed = parseRcptParameters(command.parameters, offer)
     if (parsed.kind === 'error') return parsed.reply
     // RFC 6531 3.5

@@ -10,6 +10,7 @@ import type { Message } from '../message/message.ts'
 import type { AskedFilter, Outcome, TransactionOutcome } from '../observe/events.ts'
 import { type Address, addressText } from '../smtp/address.ts'
 import { type Reply, replyText } from '../smtp/reply.ts'
+import type { Chunks } from './bdat.ts'
 import type { ProxyDeps } from './deps.ts'
 import type { DestinationTransaction, Envelope, EnvelopeRecipient } from './destination.ts'
 
@@ -36,6 +37,8 @@ export class Transaction implements TransactionView {
   exemptOnly = false
   backend: DestinationTransaction | undefined
   message: Message | undefined
+  /** The message comes in chunks (BDAT). */
+  chunks: Chunks | undefined
   readonly #deps: ProxyDeps
   readonly #chain: FilterChain
   readonly #asked: AskedFilter[] = []

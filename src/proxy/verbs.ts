@@ -4,6 +4,7 @@
 import type { Command, Verb } from '../smtp/command.ts'
 import { commonOffer, offerLines } from '../smtp/extensions.ts'
 import { closing, type Reply, reply } from '../smtp/reply.ts'
+import { bdatVerb } from './bdat.ts'
 import { dataVerb } from './data.ts'
 import { mailVerb, rcptVerb } from './envelope.ts'
 import { OUT_OF_STEP } from './replies.ts'
@@ -44,7 +45,13 @@ function hello(session: Session, command: CommandOf<'HELO' | 'EHLO'>): Reply {
   session.heloResult = chain.helo(session, facts, deps.log)
   session.offer = commonOffer(profile === undefined ? [] : [profile], deps.limits.messageSize)
   const greeting = `${deps.hostname} greets ${command.name.replace(/[^a-zA-Z0-9.:[\]_-]/g, '?')}`
-  return { code: 250, lines: command.verb === 'EHLO' ? [greeting, ...offerLines(session.offer)] : [deps.hostname] }
+  return {
+    code: 250,
+    lines:
+      command.verb === 'EHLO'
+        ? [greeting, ...offerLines(session.offer), ...(session.listener.chunking ? ['CHUNKING'] : [])]
+        : [deps.hostname],
+  }
 }
 
 const rsetVerb: VerbRule<'RSET'> = {
@@ -94,8 +101,7 @@ const table: { readonly [V in Verb]: VerbRule<V> | VerbRule } = {
   EXPN: saying(NOT_IMPLEMENTED, false),
   STARTTLS: saying(NOT_IMPLEMENTED, false),
   AUTH: saying(NOT_IMPLEMENTED, false),
-  // CHUNKING is not announced. The payload would be read as commands: close (security.md 1.4).
-  BDAT: saying(closing(521, [5, 1], 'BDAT was not offered, closing'), false),
+  BDAT: bdatVerb,
 }
 
 export const VERBS: ReadonlyMap<string, VerbRule> = new Map(Object.entries(table) as [string, VerbRule][])

@@ -23,6 +23,7 @@ export class Wire {
   #interrupted = false
   #waiting: ((result: Buffer | ReadEnd) => void) | undefined
   #deadline = 0
+  #alarm = Number.POSITIVE_INFINITY // when #timer fires
   #timer: Timer | undefined
   #onDrain: (() => void) | undefined
   #onGone: (() => void) | undefined
@@ -72,7 +73,7 @@ export class Wire {
     return new Promise((resolve) => {
       this.#waiting = resolve
       this.#deadline = this.#clock.now() + timeout
-      this.#timer ??= this.#clock.timer(timeout, () => this.#timeUp())
+      if (this.#deadline < this.#alarm) this.#setTimer(timeout)
     })
   }
 
@@ -146,13 +147,21 @@ export class Wire {
     waiting?.(result)
   }
 
-  // The timer is not cleared when a read ends but left to find out: one timer in many reads instead of one each.
+  // The timer is not cleared when a read ends but left to find out: one timer in many reads instead of one each. Only a deadline before it
+  // (the patience with a line that ends in LF, the end of data_time) needs a timer of its own.
   #timeUp(): void {
     this.#timer = undefined
+    this.#alarm = Number.POSITIVE_INFINITY
     if (this.#waiting === undefined) return
     const left = this.#deadline - this.#clock.now()
     if (left <= 0) this.#answer('timeout')
-    else this.#timer = this.#clock.timer(left, () => this.#timeUp())
+    else this.#setTimer(left)
+  }
+
+  #setTimer(milliseconds: number): void {
+    this.#timer?.clear()
+    this.#alarm = this.#clock.now() + milliseconds
+    this.#timer = this.#clock.timer(milliseconds, () => this.#timeUp())
   }
 
   #drained(): void {

@@ -17,7 +17,12 @@ export interface GatewayOptions {
   readonly nodeOptions: readonly string[]
   readonly compileCache: string
   readonly events: HarnessEvents
+  /** Its log is set not to tell when it listens: find out by connecting. */
+  readonly silent?: boolean
 }
+
+/** How a process ended: its status, or the signal that ended it. */
+export type GatewayEnd = number | NodeJS.Signals | null
 
 export class GatewayStartError extends Error {
   readonly portTaken: boolean
@@ -98,6 +103,16 @@ export class Gateway {
     child.kill(`SIG${name}`)
   }
 
+  /** A signal for good: resolves to how the process ended, however long that takes. */
+  end(name: 'TERM' | 'KILL'): Promise<GatewayEnd> {
+    this.#supervised = false
+    const child = this.#child
+    if (!this.alive) return Promise.resolve(child.exitCode ?? child.signalCode)
+    const gone = new Promise<GatewayEnd>((resolve) => child.once('close', (code, signal) => resolve(code ?? signal)))
+    child.kill(`SIG${name}`)
+    return gone
+  }
+
   /** Whether the current process, possibly a new one, takes connections. */
   async ready(): Promise<boolean> {
     try {
@@ -142,7 +157,7 @@ export class Gateway {
   async #untilReady(child: ChildProcess, logStart: number): Promise<void> {
     const deadline = Date.now() + START_LIMIT
     // The log is asked first: a connection would already be a session that the gateway counts.
-    const connectFrom = Date.now() + 5000
+    const connectFrom = Date.now() + (this.#options.silent ? 0 : 5000)
     while (Date.now() < deadline) {
       if (child.exitCode !== null || child.signalCode !== null) {
         const tail = this.#log.slice(logStart).trim().split('\n').slice(-5).join('\n')

@@ -9,7 +9,7 @@ export const FEATURES = {
   auth: { issue: 3, built: false, what: 'submission listeners with AUTH' },
   xclient: { issue: 3, built: false, what: 'XCLIENT from trusted clients' },
   proxy_protocol: { issue: 3, built: false, what: 'the PROXY protocol' },
-  chunking: { issue: 3, built: false, what: 'CHUNKING (BDAT)' },
+  chunking: { issue: 3, built: true, what: 'CHUNKING (BDAT)' },
   dsn: { issue: 3, built: true, what: 'the parameters of DSN' },
   smtputf8: { issue: 3, built: true, what: 'SMTPUTF8' },
   backend_tls: { issue: 3, built: false, what: 'TLS towards the backend' },

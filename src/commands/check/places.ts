@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { open, statfs, unlink } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
-import { maildirPath } from '../../app.ts'
+import { maildirPath } from '../../assemble.ts'
 import type { LoadedConfig } from '../../config/load.ts'
 import type { Config } from '../../config/schema.ts'
 import type { HostPort } from '../../config/values.ts'
@@ -45,16 +45,22 @@ function listenOnce(host: string, port: number): Promise<void> {
 export async function spoolFindings({ config, baseDir }: LoadedConfig): Promise<Finding[]> {
   const dataDir = resolve(baseDir, config.data_dir)
   const spool = join(dataDir, 'spool')
-  const findings = [await tryFolder('data_dir', dataDir, spool)]
-  const { bavail, bsize } = await statfs(spool)
-  const { spool_reserve: reserve, message_size: largest } = config.limits
-  const free = bavail * bsize
+  return [await tryFolder('data_dir', dataDir, spool), await roomFinding(spool, config.limits)]
+}
+
+async function roomFinding(spool: string, limits: Config['limits']): Promise<Finding> {
+  const { spool_reserve: reserve, message_size: largest } = limits
+  let free: number
+  try {
+    const { bavail, bsize } = await statfs(spool)
+    free = bavail * bsize
+  } catch (error) {
+    return finding('FAIL', 'spool', errorText(error))
+  }
   const detail = `${mebibytes(free)} free, ${mebibytes(reserve)} of it kept in reserve`
-  if (free < reserve) findings.push(finding('FAIL', 'spool', `${detail}: all mail would be deferred (452 4.3.1)`))
-  else if (free - reserve < largest)
-    findings.push(finding('WARN', 'spool', `${detail}: no room for one message of ${mebibytes(largest)}`))
-  else findings.push(finding('ok', 'spool', detail))
-  return findings
+  if (free < reserve) return finding('FAIL', 'spool', `${detail}: all mail would be deferred (452 4.3.1)`)
+  if (free - reserve >= largest) return finding('ok', 'spool', detail)
+  return finding('WARN', 'spool', `${detail}: no room for one message of ${mebibytes(largest)}`)
 }
 
 function mebibytes(octets: number): string {

@@ -79,7 +79,7 @@ function quoted(text: string | undefined): string {
 
 async function storageProblems(expected: Buffer | undefined, files: readonly string[]): Promise<string[]> {
   const wanted = expected === undefined ? 0 : 1
-  if (files.length !== wanted) return [`stored: expected ${wanted} files, got ${files.length}`]
+  if (files.length !== wanted) return [`files stored: expected ${wanted}, got ${files.length}`]
   const [file] = files
   if (expected === undefined || file === undefined) return []
   const problem = contentProblem(expected, await readFile(file))
