@@ -5,9 +5,10 @@ import type { AddressInfo } from 'node:net'
 import { type AppParts, assemble } from './assemble.ts'
 import type { LoadedConfig } from './config/load.ts'
 import type { Config } from './config/schema.ts'
+import type { InstalledFilter } from './filter/ask.ts'
 import { networks } from './filters/networks.ts'
 import type { AnyFilterDefinition, TableEntry } from './install-filters.ts'
-import type { Clock } from './net/clock.ts'
+import type { Clock, Timer } from './net/clock.ts'
 import type { EventBus } from './observe/events.ts'
 import { type AdminServer, startAdmin } from './observe/http.ts'
 import type { Log } from './observe/log.ts'
@@ -15,6 +16,7 @@ import { createMetrics } from './observe/metrics.ts'
 import type { BackendPool } from './proxy/backend-pool.ts'
 import type { ProxyDeps } from './proxy/deps.ts'
 import { ConnectionCounter, SmtpServer } from './proxy/server.ts'
+import { sweepSpool } from './spool.ts'
 
 /** The filters that are built in. The order decides: of two verdicts the upper one counts (P7). */
 const FILTER_TABLE: readonly TableEntry[] = [{ definition: networks as AnyFilterDefinition, enabled: true }]
@@ -41,7 +43,9 @@ export class App {
   readonly #deps: ProxyDeps
   readonly #pool: BackendPool | undefined
   readonly #servers = new Map<string, SmtpServer>()
+  readonly #filters: readonly InstalledFilter[]
   #admin: AdminServer | undefined
+  #retry: Timer | undefined
   #state: 'starting' | 'running' | 'stopping' = 'starting'
 
   private constructor(parts: AppParts) {
@@ -51,6 +55,7 @@ export class App {
     this.#clock = parts.deps.clock
     this.#deps = parts.deps
     this.#pool = parts.pool
+    this.#filters = parts.filters
   }
 
   /** Builds everything that can fail for a reason in the configuration. Throws ConfigError or ScoresError. */
@@ -69,6 +74,7 @@ export class App {
         this.#servers.set(name, server)
       }
       await this.#startAdmin()
+      await sweepSpool(this.#deps.storage.spoolDir)
     } catch (error) {
       await this.stop()
       throw error
@@ -90,7 +96,9 @@ export class App {
   async stop(): Promise<void> {
     this.#state = 'stopping'
     await Promise.all([...this.#servers.values()].map((server) => server.stop()))
+    this.#retry?.clear()
     await this.#deps.destination.close()
+    await this.#closeFilters()
     await this.#admin?.close()
   }
 
@@ -102,9 +110,19 @@ export class App {
       () => this.log.info({}, 'backend reached'),
       (error: unknown) => {
         this.log.warn({ error: String(error) }, 'backend not reached, trying again')
-        this.#clock.timer(RETRY_BACKEND, () => this.#findBackend())
+        this.#retry = this.#clock.timer(RETRY_BACKEND, () => this.#findBackend())
       },
     )
+  }
+
+  async #closeFilters(): Promise<void> {
+    for (const { name, filter } of this.#filters) {
+      try {
+        await filter.close?.()
+      } catch (error) {
+        this.log.warn({ filter: name, error: String(error) }, 'filter threw in close')
+      }
+    }
   }
 
   async #startAdmin(): Promise<void> {

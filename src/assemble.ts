@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { LoadedConfig } from './config/load.ts'
 import type { BackendConfig, Config } from './config/schema.ts'
+import type { InstalledFilter } from './filter/ask.ts'
 import { FilterChain } from './filter/chain.ts'
 import { installFilters, type TableEntry } from './install-filters.ts'
 import { type Clock, systemClock } from './net/clock.ts'
@@ -34,6 +35,7 @@ export interface AppParts {
   readonly log: Log
   readonly deps: ProxyDeps
   readonly pool: BackendPool | undefined
+  readonly filters: readonly InstalledFilter[]
 }
 
 /** Builds everything that can fail for a reason in the configuration. Throws ConfigError or ScoresError. */
@@ -70,7 +72,7 @@ export async function assemble({ loaded, table, clock = systemClock, log: given 
     actions: config.actions,
     newId,
   }
-  return { config, events, log, deps, pool }
+  return { config, events, log, deps, pool, filters }
 }
 
 function scoreFiles(config: Config, baseDir: string): string[] {

@@ -1,6 +1,6 @@
 // The folder for spool files: made and swept at the start, and asked for its free space.
 // Promise: a disk that cannot be asked counts as full, so that mail is deferred and not lost half way.
-import { mkdir, readdir, statfs, unlink } from 'node:fs/promises'
+import { mkdir, readdir, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConfigError } from './config/problem.ts'
 import type { Clock } from './net/clock.ts'
@@ -8,17 +8,25 @@ import type { Log } from './observe/log.ts'
 
 const ROOM_CACHE = 2000
 
-// A crash between opening a spool file and unlinking it leaves its name behind: the sender still has the message (P1).
 /** Makes the folder; throws ConfigError where that cannot be. */
 export async function prepareSpool(spoolDir: string): Promise<string> {
   try {
     await mkdir(spoolDir, { recursive: true, mode: 0o700 })
-    for (const name of await readdir(spoolDir)) if (name.endsWith('.msg')) await unlink(join(spoolDir, name))
   } catch (error) {
     const message = `${spoolDir} cannot be used: ${error instanceof Error ? error.message : String(error)}`
     throw new ConfigError([{ path: 'data_dir', message }])
   }
   return spoolDir
+}
+
+/**
+ * Removes what a crash between opening a spool file and unlinking it left behind: the sender still has that message (P1). Only for a gateway
+ * that runs: `check` may look at the folder of another one.
+ */
+export async function sweepSpool(spoolDir: string): Promise<void> {
+  for (const name of await readdir(spoolDir)) {
+    if (name.endsWith('.msg')) await rm(join(spoolDir, name), { force: true })
+  }
 }
 
 interface RoomOptions {

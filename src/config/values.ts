@@ -114,9 +114,11 @@ export const cidr = () =>
         const family = isIP(address)
         // isIP takes fe80::1%eth0; a zone means something on one machine only, and a network with one means nothing.
         if (family === 0 || rest.length > 0 || address.includes('%')) return false
-        return (
-          prefix === undefined || (/^(0|[1-9]\d{0,2})$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128))
-        )
+        if (prefix === undefined) return true
+        if (!/^(0|[1-9]\d{0,2})$/.test(prefix)) return false
+        // An IPv4-mapped address is IPv4 to us: fewer bits than its prefix has would be half of the IPv6 world.
+        const least = /^::ffff:[\d.]+$/i.test(address) ? 96 : 0
+        return Number(prefix) >= least && Number(prefix) <= (family === 4 ? 32 : 128)
       },
       { error: NETWORK },
     )

@@ -194,8 +194,11 @@ async function openUnlinked(dir: string): Promise<FileHandle> {
     try {
       await unlink(path)
     } catch (error) {
-      await file.close()
-      throw error
+      // Gone already is as good: a gateway that starts beside this one sweeps the folder.
+      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) {
+        await file.close()
+        throw error
+      }
     }
     return file
   })
