@@ -44,6 +44,7 @@ export class App {
   readonly #pool: BackendPool | undefined
   readonly #servers = new Map<string, SmtpServer>()
   readonly #filters: readonly InstalledFilter[]
+  readonly #listeners: AppParts['listeners']
   #admin: AdminServer | undefined
   #retry: Timer | undefined
   #state: 'starting' | 'running' | 'stopping' = 'starting'
@@ -56,6 +57,7 @@ export class App {
     this.#deps = parts.deps
     this.#pool = parts.pool
     this.#filters = parts.filters
+    this.#listeners = parts.listeners
   }
 
   /** Builds everything that can fail for a reason in the configuration. Throws ConfigError or ScoresError. */
@@ -67,11 +69,10 @@ export class App {
   async start(): Promise<readonly StartedListener[]> {
     const started: StartedListener[] = []
     try {
-      for (const { name, kind, address, bare_newline, chunking } of this.#config.listeners) {
-        const listener = { name, kind, bareNewline: bare_newline, chunking }
+      for (const { listener, address } of this.#listeners) {
         const server = new SmtpServer({ listener, address, deps: this.#deps, counter: this.#counter })
-        started.push({ name, address: await server.listen() })
-        this.#servers.set(name, server)
+        started.push({ name: listener.name, address: await server.listen() })
+        this.#servers.set(listener.name, server)
       }
       await this.#startAdmin()
       await sweepSpool(this.#deps.storage.spoolDir)

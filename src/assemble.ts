@@ -3,8 +3,11 @@
 import { randomBytes } from 'node:crypto'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { readIdentities } from './certificates.ts'
 import type { LoadedConfig } from './config/load.ts'
+import { ConfigError } from './config/problem.ts'
 import type { BackendConfig, Config } from './config/schema.ts'
+import type { HostPort } from './config/values.ts'
 import type { InstalledFilter } from './filter/ask.ts'
 import { FilterChain } from './filter/chain.ts'
 import { installFilters, type TableEntry } from './install-filters.ts'
@@ -13,11 +16,12 @@ import { NetworkSet } from './net/ip.ts'
 import { EventBus } from './observe/events.ts'
 import { type Log, logEvents, openLog } from './observe/log.ts'
 import { BackendPool } from './proxy/backend-pool.ts'
-import type { Limits, ProxyDeps } from './proxy/deps.ts'
+import type { Limits, ListenerOptions, ProxyDeps } from './proxy/deps.ts'
 import type { Destination } from './proxy/destination.ts'
 import { MaildirDestination } from './proxy/maildir-destination.ts'
 import type { RelayPolicy } from './proxy/relay.ts'
 import { SmtpDestination } from './proxy/smtp-destination.ts'
+import { type Identities, TlsTerminator } from './proxy/tls.ts'
 import { Scores } from './rules/scores.ts'
 import { parseDomain } from './smtp/address.ts'
 import { prepareSpool, roomChecker } from './spool.ts'
@@ -36,6 +40,7 @@ export interface AppParts {
   readonly deps: ProxyDeps
   readonly pool: BackendPool | undefined
   readonly filters: readonly InstalledFilter[]
+  readonly listeners: readonly { readonly listener: ListenerOptions; readonly address: HostPort }[]
 }
 
 /** Builds everything that can fail for a reason in the configuration. Throws ConfigError or ScoresError. */
@@ -46,6 +51,7 @@ export async function assemble({ loaded, table, clock = systemClock, log: given 
     log.error({ event, error: String(error) }, 'listener of an event failed'),
   )
   logEvents(events, log)
+  const listeners = buildListeners(loaded, await readIdentities(loaded))
   const scores = Scores.load(scoreFiles(config, baseDir))
   const filters = await installFilters({ loaded, table, clock, log })
   const chains = new Map(
@@ -72,7 +78,23 @@ export async function assemble({ loaded, table, clock = systemClock, log: given 
     actions: config.actions,
     newId,
   }
-  return { config, events, log, deps, pool, filters }
+  return { config, events, log, deps, pool, filters, listeners }
+}
+
+function buildListeners(loaded: LoadedConfig, identities: Identities | undefined): AppParts['listeners'] {
+  return loaded.config.listeners.map((config, i) => {
+    const mode = config.tls ?? (identities === undefined ? 'off' : 'starttls')
+    if (mode !== 'off' && identities === undefined) {
+      const where = loaded.where(['listeners', i, 'tls'])
+      const message = `${mode} needs a certificate: set tls: {certificate: …, key: …}`
+      throw new ConfigError([{ path: `listeners[${i}].tls`, message, ...(where === undefined ? {} : { where }) }])
+    }
+    // Each listener has contexts of its own: see proxy/tls.ts.
+    const tls =
+      mode === 'off' || identities === undefined ? undefined : { mode, terminator: new TlsTerminator(identities) }
+    const { name, kind, address, bare_newline: bareNewline, chunking } = config
+    return { listener: { name, kind, bareNewline, chunking, tls }, address }
+  })
 }
 
 function scoreFiles(config: Config, baseDir: string): string[] {

@@ -12,7 +12,12 @@ const listener = z.strictObject({
     .describe('Name in logs and metrics'),
   address: hostPort().describe('Where to listen'),
   kind: z.enum(['mx']).default('mx').describe('What the listener is for'),
-  tls: z.enum(['off']).default('off').describe('TLS towards clients'),
+  tls: z
+    .enum(['off', 'starttls', 'required', 'implicit'])
+    .optional()
+    .describe(
+      'TLS towards clients; starttls where there is a certificate, else off; required: no mail without it; implicit: from the first octet',
+    ),
   chunking: z.boolean().default(true).describe('Offer CHUNKING (BDAT)'),
   bare_newline: z
     .enum(['normalize', 'reject'])
@@ -98,6 +103,23 @@ export const configSchema = z
       .min(1)
       .prefault([{ name: 'mx', address: '0.0.0.0:25' }])
       .describe('Where clients connect'),
+    tls: z
+      .strictObject({
+        certificate: z.string().min(1).describe('File with the certificate chain (PEM)'),
+        key: z.string().min(1).describe('File with its key (PEM)'),
+        sni: z
+          .array(
+            z.strictObject({
+              names: z.array(z.string().min(1)).min(1).describe('Host names; `*.example.org` stands for one label'),
+              certificate: z.string().min(1).describe('File with the certificate chain'),
+              key: z.string().min(1).describe('File with its key'),
+            }),
+          )
+          .default([])
+          .describe('Other certificates, by the name that the client asks for'),
+      })
+      .optional()
+      .describe('The certificate for clients'),
     domains: z
       .array(z.string().min(1))
       .default([])

@@ -94,7 +94,7 @@ export async function ask(question: Question, call: (io: FilterIo) => Answer): P
   } catch (error) {
     if (error === CANCELLED) opinion = undefined
     else if (error === TIMEOUT) failure = { kind: 'timeout', message: `no answer within ${installed.timeout} ms` }
-    else failure = { kind: 'threw', message: error instanceof Error ? error.message : String(error) }
+    else failure = { kind: 'threw', message: thrownText(error) }
   }
   io.end(true)
   const outcome = failure === undefined ? ((opinion as Opinion | undefined) ?? {}) : failed(installed, failure)
@@ -124,11 +124,21 @@ function settle(question: Question, io: Io, answer: PromiseLike<unknown>): Promi
     timer = clock.timer(Math.max(0, left), () => over(() => reject(TIMEOUT)))
     if (cancelled?.aborted) onCancel()
     else cancelled?.addEventListener('abort', onCancel)
-    answer.then(
+    // Promise.resolve, since a thenable of somebody's own may throw from `then`, or answer with a promise that never settles.
+    Promise.resolve(answer).then(
       (value) => over(() => resolve(value)),
       (error: unknown) => over(() => reject(error)),
     )
   })
+}
+
+// Anything can be thrown, also what cannot be made a text.
+function thrownText(thrown: unknown): string {
+  try {
+    return String(thrown instanceof Error ? thrown.message : thrown)
+  } catch {
+    return 'something that is no error'
+  }
 }
 
 function failed(installed: InstalledFilter, failure: Failure): Opinion {

@@ -22,12 +22,17 @@ export interface FactsView {
   get<K extends FactName>(name: K): Facts[K] | undefined
 }
 
-/** One board for a session, one for each transaction. Names are a Map's keys, so `__proto__` is a name like any other. */
+/** One board for the connection, one for what HELO brought (over the first), one for each transaction. Names are a Map's keys, so `__proto__` is a name like any other. */
 export class FactBoard implements FactsView {
   readonly #values = new Map<string, unknown>()
+  readonly #below: FactsView | undefined
+
+  constructor(below?: FactsView) {
+    this.#below = below
+  }
 
   get<K extends FactName>(name: K): Facts[K] | undefined {
-    return this.#values.get(name) as Facts[K] | undefined
+    return this.#values.has(name) ? (this.#values.get(name) as Facts[K]) : this.#below?.get(name)
   }
 
   set<K extends FactName>(name: K, value: Facts[K]): void {

@@ -15,6 +15,8 @@ export function opinionDefect(answer: unknown): string | undefined {
   if (answer === undefined) return undefined
   if (typeof answer !== 'object' || answer === null)
     return `answered ${answer === null ? 'null' : typeof answer}, not an opinion`
+  // A list, an error that was returned instead of thrown, a Map: nothing in them would be looked at.
+  if (Object.prototype.toString.call(answer) !== '[object Object]') return 'answered with an object that is no opinion'
   for (const key of Object.keys(answer)) {
     if (key !== 'findings' && key !== 'verdict' && key !== 'headers')
       return `answered with the unknown property '${key.slice(0, 40)}'`

@@ -76,6 +76,11 @@ function sessionMetrics(registry: Registry, events: EventBus, sources: MetricSou
     'stage',
     'class',
   ])
+  const handshakes = counter(registry, 'tls_handshakes_total', 'TLS handshakes with clients', [
+    'listener',
+    'result',
+    'protocol',
+  ])
   const length = histogram(registry, {
     name: 'session_duration_seconds',
     help: 'Length of sessions',
@@ -93,6 +98,7 @@ function sessionMetrics(registry: Registry, events: EventBus, sources: MetricSou
   })
   events.on('session-started', ({ listener }) => started.inc({ listener }))
   events.on('session-refused', ({ listener, reason }) => refused.inc({ listener, reason }))
+  events.on('tls-handshake', (handshake) => handshakes.inc({ ...handshake }))
   events.on('replied', ({ stage, code }) => replies.inc({ stage, class: `${Math.trunc(code / 100)}xx` }))
   events.on('session-ended', (session) => {
     ended.inc({ listener: session.listener, end: session.end })

@@ -89,14 +89,12 @@ async function deliver(session: Session, tx: Transaction, approved: Approved): P
 
 function ownHeaders(session: Session, tx: Transaction, { weighed, action }: Approved): Buffer {
   const { deps, helo, client } = session
-  const extended = helo?.verb === 'EHLO'
   const received = receivedHeader({
     hostname: deps.hostname,
     id: tx.id,
     client: client.address,
     helo: helo?.name ?? '',
-    // RFC 3848, RFC 6531 4.3
-    protocol: extended ? (tx.envelope.parameters.smtpUtf8 ? 'UTF8SMTP' : 'ESMTP') : 'SMTP',
+    protocol: protocolName(session, tx),
     date: deps.clock.wall(),
   })
   const status = {
@@ -107,6 +105,12 @@ function ownHeaders(session: Session, tx: Transaction, { weighed, action }: Appr
   }
   const extra = tx.headers.map((h) => `${h.name}: ${h.value}\r\n`).join('')
   return Buffer.from(received + spamHeaders(status, tx.id) + extra, 'latin1')
+}
+
+// RFC 3848, RFC 6531 4.3
+function protocolName({ helo, secure }: Session, tx: Transaction): string {
+  if (helo?.verb !== 'EHLO') return 'SMTP'
+  return `${tx.envelope.parameters.smtpUtf8 ? 'UTF8SMTP' : 'ESMTP'}${secure === undefined ? '' : 'S'}`
 }
 
 // Our fields, then the message as it came but for the fields that were forged under our names.

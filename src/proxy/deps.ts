@@ -7,6 +7,7 @@ import type { Clock } from '../net/clock.ts'
 import type { EventBus } from '../observe/events.ts'
 import type { Destination } from './destination.ts'
 import type { RelayPolicy } from './relay.ts'
+import type { TlsTerminator } from './tls.ts'
 
 /** Sizes in octets, times in milliseconds. */
 export interface Limits {
@@ -35,6 +36,8 @@ export interface ListenerOptions {
   readonly name: string
   readonly kind: 'mx'
   readonly bareNewline: 'normalize' | 'reject'
+  /** How and with what TLS is offered. */
+  readonly tls: { readonly mode: 'starttls' | 'required' | 'implicit'; readonly terminator: TlsTerminator } | undefined
   /** Whether BDAT is offered. */
   readonly chunking: boolean
 }

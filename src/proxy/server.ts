@@ -2,14 +2,18 @@
 // Promise: the cap on all connections comes first, then what looks at the client's address; whoever is turned away hears why (421, RFC 5321
 // 3.8); a counter that went up comes down. Stopping follows section 5, step 11 of the design.
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import type { TLSSocket } from 'node:tls'
 import { canonicalAddress, clientKey } from '../net/ip.ts'
 import { closing, type Reply, replyText } from '../smtp/reply.ts'
 import type { ListenerOptions, ProxyDeps } from './deps.ts'
 import { Session } from './session.ts'
+import { factsOf, type SecureFacts, type TlsTerminator } from './tls.ts'
 
 const TOO_MANY = closing(421, [3, 2], 'Too many connections, try again later')
 const TOO_MANY_FROM_YOU = closing(421, [7, 0], 'Too many connections from your address')
 const LINGER = 2000
+const HANDSHAKE = 30_000
 
 /** Counts connections over all listeners. */
 export class ConnectionCounter {
@@ -48,6 +52,8 @@ export class SmtpServer {
   readonly #options: ServerOptions
   readonly #server: Server
   readonly #sessions = new Set<Session>()
+  #open = 0
+  #stopping = false
   #idle: (() => void) | undefined
 
   constructor(options: ServerOptions) {
@@ -76,9 +82,10 @@ export class SmtpServer {
 
   /** Stops accepting, ends idle sessions, and waits for messages under way: those coming in for the grace time, those after it as long as the backend takes. */
   async stop(): Promise<void> {
+    this.#stopping = true
     this.#server.close()
     for (const session of this.#sessions) session.stop()
-    if (this.#sessions.size === 0) return
+    if (this.#open === 0) return
     const { clock, limits } = this.#options.deps
     const grace = clock.timer(limits.stopGrace, () => {
       for (const session of this.#sessions) session.cutOff()
@@ -90,7 +97,7 @@ export class SmtpServer {
   }
 
   #accept(socket: Socket): void {
-    const { deps, counter, listener } = this.#options
+    const { deps, counter } = this.#options
     const { limits } = deps
     const address = canonicalAddress(socket.remoteAddress ?? '')
     // Gone before it was accepted: there is nobody to talk to.
@@ -108,13 +115,44 @@ export class SmtpServer {
       return
     }
     counter.enter(key)
-    const session = new Session({ stream: socket, listener, client: { address, port: socket.remotePort ?? 0 }, deps })
-    this.#sessions.add(session)
-    session.run().finally(() => {
-      this.#sessions.delete(session)
+    this.#serve(socket, { address, port: socket.remotePort ?? 0 }).finally(() => {
       counter.leave(key)
-      if (this.#sessions.size === 0) this.#idle?.()
+      if (--this.#open === 0) this.#idle?.()
     })
+  }
+
+  async #serve(socket: Socket, client: { readonly address: string; readonly port: number }): Promise<void> {
+    const { deps, listener } = this.#options
+    this.#open++
+    let stream: Duplex = socket
+    let secure: SecureFacts | undefined
+    if (listener.tls?.mode === 'implicit') {
+      const tls = await this.#handshake(socket, listener.tls.terminator)
+      if (tls === undefined) return
+      stream = tls
+      secure = factsOf(tls)
+    }
+    const session = new Session({ stream, listener, client, deps, secure })
+    this.#sessions.add(session)
+    if (this.#stopping) session.stop()
+    await session.run()
+    this.#sessions.delete(session)
+  }
+
+  async #handshake(socket: Socket, terminator: TlsTerminator): Promise<TLSSocket | undefined> {
+    const { deps, listener } = this.#options
+    try {
+      const tls = await terminator.accept(socket, { clock: deps.clock, timeout: HANDSHAKE })
+      deps.events.emit('tls-handshake', { listener: listener.name, result: 'ok', protocol: factsOf(tls).protocol })
+      return tls
+    } catch (error) {
+      deps.events.emit('tls-handshake', { listener: listener.name, result: 'failed', protocol: 'none' })
+      deps.log.info(
+        { listener: listener.name, client: socket.remoteAddress, error: String(error) },
+        'TLS handshake failed',
+      )
+      return undefined
+    }
   }
 
   #turnAway(socket: Socket, { client, reason, reply }: { client: string; reason: string; reply: Reply }): void {

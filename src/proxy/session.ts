@@ -12,8 +12,9 @@ import { closing, type Reply, reply, replyText } from '../smtp/reply.ts'
 import type { ListenerOptions, ProxyDeps } from './deps.ts'
 import { RELAYING_DENIED } from './relay.ts'
 import { LOCAL_PROBLEM, STOPPING, TOO_MANY_ERRORS, TOO_SLOW, verdictReply } from './replies.ts'
+import { factsOf, type SecureFacts, type TlsTerminator } from './tls.ts'
 import type { Transaction } from './transaction.ts'
-import { NOT_IMPLEMENTED, type Steps, VERBS } from './verbs.ts'
+import { BEFORE_TLS, NOT_IMPLEMENTED, type Steps, TLS_FIRST, VERBS } from './verbs.ts'
 import { Wire } from './wire.ts'
 
 export interface SessionOptions {
@@ -21,6 +22,8 @@ export interface SessionOptions {
   readonly listener: ListenerOptions
   readonly client: { readonly address: string; readonly port: number }
   readonly deps: ProxyDeps
+  /** The stream is under TLS from the start. */
+  readonly secure?: SecureFacts | undefined
 }
 
 const LINGER = 5000
@@ -35,9 +38,13 @@ export class Session implements SessionView {
   readonly listener: ListenerOptions
   readonly client: { readonly address: string; readonly port: number }
   readonly chain: FilterChain
-  readonly facts = new FactBoard()
-  readonly wire: Wire
-  readonly lines: LineReader
+  readonly connectFacts = new FactBoard()
+  /** What HELO brought, over what the connection brought: forgotten with a new HELO. */
+  readonly facts = new FactBoard(this.connectFacts)
+  wire: Wire
+  lines: LineReader
+  /** The connection is under TLS. */
+  secure: SecureFacts | undefined
   helo: { readonly verb: 'HELO' | 'EHLO'; readonly name: string } | undefined
   /** What the last EHLO announced. */
   offer: Offer | undefined
@@ -65,6 +72,7 @@ export class Session implements SessionView {
     this.chain = options.deps.chain(options.listener.name)
     this.wire = new Wire(options.stream, options.deps.clock)
     this.lines = new LineReader(options.deps.limits.commandLine)
+    this.secure = options.secure
     this.#started = options.deps.clock.now()
   }
 
@@ -95,6 +103,31 @@ export class Session implements SessionView {
     }
   }
 
+  /** Goes over to TLS. All that was said in clear is forgotten (RFC 3207 4.2); returns how the session ended where that fails. */
+  async startTls(terminator: TlsTerminator): Promise<string | undefined> {
+    const { clock, limits, events } = this.deps
+    const { bytesIn, bytesOut } = this.wire
+    try {
+      const secure = await terminator.accept(this.wire.release(), { clock, timeout: limits.idle })
+      this.secure = factsOf(secure)
+      this.wire = new Wire(secure, clock)
+    } catch (error) {
+      events.emit('tls-handshake', { listener: this.listener.name, result: 'failed', protocol: 'none' })
+      this.deps.log.info({ session: this.id, error: String(error) }, 'TLS handshake failed')
+      return 'tls-failed'
+    }
+    events.emit('tls-handshake', { listener: this.listener.name, result: 'ok', protocol: this.secure.protocol })
+    this.wire.bytesIn = bytesIn
+    this.wire.bytesOut = bytesOut
+    this.wire.onGone = () => this.tx?.backend?.abort()
+    this.lines = new LineReader(limits.commandLine)
+    this.helo = undefined
+    this.offer = undefined
+    this.facts.clear()
+    this.heloResult = Promise.resolve(NOTHING)
+    return undefined
+  }
+
   /** The gateway stops: an idle session ends now, one with a message when that is through. */
   stop(): void {
     this.#stopping = true
@@ -119,8 +152,8 @@ export class Session implements SessionView {
 
   async #open(): Promise<string | undefined> {
     const { deps, wire } = this
-    wire.onInput = () => this.facts.set('earlyTalker', true)
-    const { result, greeting } = this.chain.connect(this, this.facts, deps.log)
+    wire.onInput = () => this.connectFacts.set('earlyTalker', true)
+    const { result, greeting } = this.chain.connect(this, this.connectFacts, deps.log)
     this.connectResult = result
     result.then((r) => {
       this.#firstAsked = r
@@ -227,7 +260,7 @@ export class Session implements SessionView {
   async #perform(group: readonly Command[]): Promise<string | undefined> {
     const next: (Reply | Steps)[] = []
     for (const command of group) {
-      const checked = VERBS.get(command.verb)?.check(this, command) ?? NOT_IMPLEMENTED
+      const checked = this.#check(command)
       if ('code' in checked || checked.ask === undefined) {
         next.push(checked)
         continue
@@ -243,10 +276,22 @@ export class Session implements SessionView {
       if (pending instanceof Promise) await this.flush()
       const r = await pending
       if (r === undefined) return this.wire.gone ? 'closed' : 'gave-up'
-      const end = await this.#send(r, command.verb)
+      const end = (await this.#send(r, command.verb)) ?? (await this.#afterwards(next[i]))
       if (end !== undefined) return end
     }
     return undefined
+  }
+
+  #check(command: Command): Reply | Steps {
+    if (this.listener.tls?.mode === 'required' && this.secure === undefined && !BEFORE_TLS.has(command.verb))
+      return TLS_FIRST
+    return VERBS.get(command.verb)?.check(this, command) ?? NOT_IMPLEMENTED
+  }
+
+  async #afterwards(step: Reply | Steps | undefined): Promise<string | undefined> {
+    if (step === undefined || 'code' in step || step.after === undefined) return undefined
+    await this.flush()
+    return step.after()
   }
 
   async #send(r: Reply, verb: string): Promise<string | undefined> {

@@ -25,6 +25,8 @@ export interface Steps {
   ask?(): Promise<Reply | undefined>
   /** `undefined` (or a promise of it): the client is gone, there is nobody to answer. */
   proceed(): Reply | Promise<Reply | undefined>
+  /** What follows when the reply has been sent; returns how the session ended, if it did. */
+  after?(): Promise<string | undefined>
 }
 
 const helloVerb: VerbRule<'HELO' | 'EHLO'> = {
@@ -41,6 +43,7 @@ function hello(session: Session, command: CommandOf<'HELO' | 'EHLO'>): Reply {
   const profile = deps.destination.profile()
   // RFC 5321 4.1.4: EHLO ends a transaction like RSET.
   endTransaction(session)
+  facts.clear()
   session.helo = { verb: command.verb, name: command.name }
   session.heloResult = chain.helo(session, facts, deps.log)
   session.offer = commonOffer(profile === undefined ? [] : [profile], deps.limits.messageSize)
@@ -48,10 +51,34 @@ function hello(session: Session, command: CommandOf<'HELO' | 'EHLO'>): Reply {
   return {
     code: 250,
     lines:
-      command.verb === 'EHLO'
-        ? [greeting, ...offerLines(session.offer), ...(session.listener.chunking ? ['CHUNKING'] : [])]
-        : [deps.hostname],
+      command.verb === 'EHLO' ? [greeting, ...offerLines(session.offer), ...ownKeywords(session)] : [deps.hostname],
   }
+}
+
+// Until TLS is up a listener that requires it takes only these (RFC 3207 section 4).
+export const BEFORE_TLS: ReadonlySet<string> = new Set(['EHLO', 'HELO', 'NOOP', 'RSET', 'QUIT', 'STARTTLS'])
+export const TLS_FIRST = reply(530, [7, 0], 'Must issue a STARTTLS command first')
+
+// What we offer whatever the backend can.
+function ownKeywords(session: Session): string[] {
+  const { tls, chunking } = session.listener
+  const starttls = tls !== undefined && session.secure === undefined
+  return [...(starttls ? ['STARTTLS'] : []), ...(chunking ? ['CHUNKING'] : [])]
+}
+
+const starttlsVerb: VerbRule<'STARTTLS'> = {
+  check(session) {
+    const { tls } = session.listener
+    if (tls === undefined) return NOT_IMPLEMENTED
+    if (session.secure !== undefined) return reply(503, [5, 1], 'TLS is up already')
+    if (session.tx !== undefined) return reply(503, [5, 1], 'A transaction is open')
+    // CVE-2011-0411: what was sent behind STARTTLS was not sent under TLS, and is not taken for it.
+    if (session.lines.buffered > 0 || session.wire.hasInput) return OUT_OF_STEP
+    return {
+      proceed: () => reply(220, [0, 0], 'Ready to start TLS'),
+      after: () => session.startTls(tls.terminator),
+    }
+  },
 }
 
 const rsetVerb: VerbRule<'RSET'> = {
@@ -99,7 +126,7 @@ const table: { readonly [V in Verb]: VerbRule<V> | VerbRule } = {
   // RFC 5321 3.5.3: says nothing about who exists.
   VRFY: saying(reply(252, [5, 0], 'Send mail to find out')),
   EXPN: saying(NOT_IMPLEMENTED, false),
-  STARTTLS: saying(NOT_IMPLEMENTED, false),
+  STARTTLS: starttlsVerb,
   AUTH: saying(NOT_IMPLEMENTED, false),
   BDAT: bdatVerb,
 }

@@ -106,12 +106,18 @@ export class Wire {
 
   /** Sends what is left and closes; resolves when the connection is gone for good, `linger` milliseconds later at most. */
   async end(linger: number): Promise<void> {
-    if (this.#closed) return
-    const closed = new Promise<void>((resolve) => this.#stream.once('close', resolve))
+    if (this.#closed || this.#stream.destroyed) return
+    let timer: Timer | undefined
+    const closed = new Promise<void>((resolve) => {
+      this.#stream.once('close', resolve)
+      timer = this.#clock.timer(linger, () => {
+        this.destroy()
+        resolve()
+      })
+    })
     this.bytesOut += this.#output.length
     this.#stream.end(this.#output, 'latin1')
     this.#output = ''
-    const timer = this.#clock.timer(linger, () => this.destroy())
     // What still comes is read and dropped: octets left unread would turn our close into a reset that eats the last reply.
     this.#stream.removeAllListeners('data')
     this.#stream.on('data', (chunk: Buffer) => {
@@ -119,7 +125,15 @@ export class Wire {
     })
     this.#stream.resume()
     await closed
-    timer.clear()
+    timer?.clear()
+  }
+
+  /** Gives the stream away, for TLS: nothing of this object touches it any more. */
+  release(): Duplex {
+    this.#timer?.clear()
+    this.#stream.pause()
+    for (const name of ['data', 'end', 'close', 'error', 'drain']) this.#stream.removeAllListeners(name)
+    return this.#stream
   }
 
   destroy(): void {

@@ -88,7 +88,7 @@ export async function buildGateway(script: Script, dial: () => Duplex): Promise<
     newId: () => `S${++ids}`,
   }
   const { bare_newline: bareNewline = 'normalize', chunking = true } = config.listeners[0] ?? {}
-  const listener = { name: 'mx', kind: 'mx', bareNewline, chunking } as const
+  const listener = { name: 'mx', kind: 'mx', bareNewline, chunking, tls: undefined } as const
   return { deps, listener, clock, log, pool, sessions, transactions, spoolDir }
 }
 

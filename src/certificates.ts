@@ -1,0 +1,56 @@
+// The certificate files of the configuration, read and tried out before anybody uses them.
+import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import type { LoadedConfig } from './config/load.ts'
+import { ConfigError } from './config/problem.ts'
+import { type Identities, type Identity, makeContext } from './proxy/tls.ts'
+
+/** Reads the files under `tls:`; undefined without that section. Throws ConfigError that names the setting. */
+export async function readIdentities(loaded: LoadedConfig): Promise<Identities | undefined> {
+  const { tls } = loaded.config
+  if (tls === undefined) return undefined
+  const main = await readIdentity(loaded, tls, ['tls'])
+  const named = []
+  for (const [i, entry] of tls.sni.entries()) {
+    named.push({ ...(await readIdentity(loaded, entry, ['tls', 'sni', i])), names: entry.names })
+  }
+  return { main, named }
+}
+
+type SettingPath = readonly (string | number)[]
+
+async function readIdentity(
+  loaded: LoadedConfig,
+  files: { readonly certificate: string; readonly key: string },
+  path: SettingPath,
+): Promise<Identity> {
+  const certificate = await readPem(loaded, files.certificate, [...path, 'certificate'])
+  const key = await readPem(loaded, files.key, [...path, 'key'])
+  try {
+    if (!new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key))) {
+      throw new Error('the key is not the one of the certificate')
+    }
+    makeContext({ certificate, key })
+  } catch (error) {
+    throw problem(loaded, path, `certificate and key cannot be used: ${messageOf(error)}`)
+  }
+  return { certificate, key }
+}
+
+async function readPem(loaded: LoadedConfig, file: string, path: SettingPath): Promise<string> {
+  try {
+    return await readFile(resolve(loaded.baseDir, file), 'utf8')
+  } catch (error) {
+    throw problem(loaded, path, messageOf(error))
+  }
+}
+
+function problem(loaded: LoadedConfig, path: SettingPath, message: string): ConfigError {
+  const where = loaded.where(path)
+  return new ConfigError([{ path: path.join('.'), message, ...(where === undefined ? {} : { where }) }])
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
