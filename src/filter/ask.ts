@@ -81,7 +81,9 @@ class Io implements FilterIo {
 
 /** Asks; never rejects. */
 export async function ask(question: Question, call: (io: FilterIo) => Answer): Promise<Answered> {
-  const { clock, installed } = question
+  const { clock, installed, cancelled } = question
+  // The matter was settled while this one waited for a fact.
+  if (cancelled?.aborted) return answered(question, {}, undefined, 0)
   const started = clock.now()
   const io = new Io(question)
   let opinion: unknown

@@ -205,12 +205,15 @@ export class FilterChain {
     this.#deps.events.emit('filter-asked', answer.asked)
   }
 
-  #tell(tell: (f: InstalledFilter) => void, what: string): void {
+  // Nobody waits for those that are told. An async function fits the contract too: its rejection must not end the process.
+  #tell(tell: (f: InstalledFilter) => unknown, what: string): void {
     for (const installed of this.#filters) {
-      try {
-        tell(installed)
-      } catch (error) {
+      const failed = (error: unknown) =>
         this.#deps.log.warn({ filter: installed.name, error: String(error) }, `filter threw in ${what}`)
+      try {
+        Promise.resolve(tell(installed)).catch(failed)
+      } catch (error) {
+        failed(error)
       }
     }
   }

@@ -143,7 +143,7 @@ function conclude(session: Session, tx: Transaction, { delivered, action }: Conc
       const taken = r.code >= 200 && r.code < 300
       if (taken) {
         session.delivered++
-        session.junk = 0
+        session.conduct.delivered()
       }
       const backend = { name: delivered.server, reply: delivered.reply }
       return end({ outcome: taken ? 'delivered' : 'backend-refused', reply: r, backend })

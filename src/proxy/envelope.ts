@@ -165,10 +165,7 @@ function standingRefusal(session: Session, tx: Transaction): Reply | undefined {
 // security.md 2.5: somebody who tries names is sent away. Answered as temporary, since the next name might have been a real one.
 function harvestGuard(session: Session, r: Reply): Reply {
   if (r.code !== 550 && r.code !== 551 && r.code !== 553) return r
-  if (session.unknownRecipients >= session.deps.limits.unknownRecipients)
-    return closing(421, [7, 1], 'Too many unknown recipients')
-  session.unknownRecipients++
-  return r
+  return session.conduct.unknownRecipient() ? closing(421, [7, 1], 'Too many unknown recipients') : r
 }
 
 function noted(tx: Transaction, address: Address, r: Reply): Reply {

@@ -46,6 +46,8 @@ export function backendReply(r: Reply, command: 'MAIL' | 'RCPT' | 'DOT'): Reply 
   return { code: r.code === 421 ? 451 : r.code, lines: r.lines, enhanced: r.enhanced ?? fallback }
 }
 
+/** Known, and not offered here. */
+export const NOT_IMPLEMENTED = reply(502, [5, 1], 'Command not implemented')
 export const STOPPING = closing(421, [3, 2], 'Service stopping, try again later')
 export const TOO_SLOW = closing(421, [4, 2], 'Timeout, closing')
 export const LOCAL_PROBLEM = closing(421, [3, 0], 'Local problem, closing')

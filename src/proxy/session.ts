@@ -9,12 +9,13 @@ import { type Command, parseCommand } from '../smtp/command.ts'
 import type { Offer } from '../smtp/extensions.ts'
 import { type Line, LineReader } from '../smtp/line-reader.ts'
 import { closing, type Reply, reply, replyText } from '../smtp/reply.ts'
+import { Conduct } from './conduct.ts'
 import type { ListenerOptions, ProxyDeps } from './deps.ts'
-import { RELAYING_DENIED } from './relay.ts'
-import { LOCAL_PROBLEM, STOPPING, TOO_MANY_ERRORS, TOO_SLOW, verdictReply } from './replies.ts'
-import { factsOf, type SecureFacts, type TlsTerminator } from './tls.ts'
+import { LOCAL_PROBLEM, NOT_IMPLEMENTED, STOPPING, TOO_MANY_ERRORS, TOO_SLOW, verdictReply } from './replies.ts'
+import { BEFORE_TLS, TLS_FIRST } from './starttls.ts'
+import type { SecureFacts } from './tls.ts'
 import type { Transaction } from './transaction.ts'
-import { BEFORE_TLS, NOT_IMPLEMENTED, type Steps, TLS_FIRST, VERBS } from './verbs.ts'
+import { type Steps, VERBS } from './verbs.ts'
 import { Wire } from './wire.ts'
 
 export interface SessionOptions {
@@ -51,15 +52,11 @@ export class Session implements SessionView {
   tx: Transaction | undefined
   connectResult: Promise<StageResult> = Promise.resolve(NOTHING)
   heloResult: Promise<StageResult> = Promise.resolve(NOTHING)
-  errors = 0
-  junk = 0
-  unknownRecipients = 0
+  readonly conduct: Conduct
   transactions = 0
   delivered = 0
   /** A message is coming in or on its way: a stop of the gateway waits for it. */
   busy = false
-  #commands = 0
-  #mailRefused = false
   #stopping = false
   #firstAsked: StageResult = NOTHING
   readonly #started: number
@@ -73,6 +70,7 @@ export class Session implements SessionView {
     this.wire = new Wire(options.stream, options.deps.clock)
     this.lines = new LineReader(options.deps.limits.commandLine)
     this.secure = options.secure
+    this.conduct = new Conduct(options.deps.limits)
     this.#started = options.deps.clock.now()
   }
 
@@ -103,20 +101,12 @@ export class Session implements SessionView {
     }
   }
 
-  /** Goes over to TLS. All that was said in clear is forgotten (RFC 3207 4.2); returns how the session ended where that fails. */
-  async startTls(terminator: TlsTerminator): Promise<string | undefined> {
-    const { clock, limits, events } = this.deps
+  /** Goes on over another stream (TLS). All that was said over the old one is forgotten (RFC 3207 4.2), but for what it counts. */
+  continueOn(stream: Duplex, secure: SecureFacts): void {
+    const { clock, limits } = this.deps
     const { bytesIn, bytesOut } = this.wire
-    try {
-      const secure = await terminator.accept(this.wire.release(), { clock, timeout: limits.idle })
-      this.secure = factsOf(secure)
-      this.wire = new Wire(secure, clock)
-    } catch (error) {
-      events.emit('tls-handshake', { listener: this.listener.name, result: 'failed', protocol: 'none' })
-      this.deps.log.info({ session: this.id, error: String(error) }, 'TLS handshake failed')
-      return 'tls-failed'
-    }
-    events.emit('tls-handshake', { listener: this.listener.name, result: 'ok', protocol: this.secure.protocol })
+    this.secure = secure
+    this.wire = new Wire(stream, clock)
     this.wire.bytesIn = bytesIn
     this.wire.bytesOut = bytesOut
     this.wire.onGone = () => this.tx?.backend?.abort()
@@ -125,7 +115,6 @@ export class Session implements SessionView {
     this.offer = undefined
     this.facts.clear()
     this.heloResult = Promise.resolve(NOTHING)
-    return undefined
   }
 
   /** The gateway stops: an idle session ends now, one with a message when that is through. */
@@ -295,22 +284,16 @@ export class Session implements SessionView {
   }
 
   async #send(r: Reply, verb: string): Promise<string | undefined> {
-    const { limits } = this.deps
-    this.#commands++
-    // RCPT and DATA that were pipelined behind a MAIL which was refused are no fault of the client.
-    if (verb === 'MAIL') this.#mailRefused = r.code >= 400
-    const atFault = isClientError(r) && !(r.code === 503 && this.#mailRefused)
-    if (atFault) this.errors++
-    if (VERBS.get(verb)?.junk) this.junk++
+    const judged = this.conduct.answered(r, verb)
     if (r.close) {
       this.#write(r, verb)
       return verb === 'QUIT' ? 'quit' : 'hung-up'
     }
-    if (this.errors > limits.errors || this.junk > limits.junkCommands) {
+    if (judged === 'too-much') {
       this.#write(TOO_MANY_ERRORS, verb)
       return 'errors'
     }
-    if (atFault && this.errors > limits.errorsSoft) await this.#delay(ERROR_DELAY)
+    if (judged === 'slow-down') await this.#delay(ERROR_DELAY)
     this.#write(r, verb)
     return undefined
   }
@@ -335,8 +318,8 @@ export class Session implements SessionView {
       client: this.client.address,
       helo: this.helo?.name ?? '',
       end,
-      commands: this.#commands,
-      errors: this.errors,
+      commands: this.conduct.commands,
+      errors: this.conduct.errors,
       transactions: this.transactions,
       delivered: this.delivered,
       bytesIn: wire.bytesIn,
@@ -345,9 +328,4 @@ export class Session implements SessionView {
       asked: this.#firstAsked.asked,
     })
   }
-}
-
-// Replies that say "you speak the protocol wrongly", as opposed to "this mail is not wanted".
-function isClientError(r: Reply): boolean {
-  return (r.code >= 500 && r.code <= 504) || r.code === 521 || r.code === 555 || r === RELAYING_DENIED
 }

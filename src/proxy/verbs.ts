@@ -7,15 +7,14 @@ import { closing, type Reply, reply } from '../smtp/reply.ts'
 import { bdatVerb } from './bdat.ts'
 import { dataVerb } from './data.ts'
 import { mailVerb, rcptVerb } from './envelope.ts'
-import { OUT_OF_STEP } from './replies.ts'
+import { NOT_IMPLEMENTED, OUT_OF_STEP } from './replies.ts'
 import type { Session } from './session.ts'
+import { starttlsVerb } from './starttls.ts'
 
 /** A command of one verb. */
 export type CommandOf<V extends Verb> = Command & { readonly verb: V }
 
 export interface VerbRule<V extends Verb = Verb> {
-  /** Counts as junk: does nothing for a message. */
-  readonly junk?: true
   /** Legal now? Syntax? Answers with the refusal, or with what is to be done. */
   check(session: Session, command: CommandOf<V>): Reply | Steps
 }
@@ -30,7 +29,6 @@ export interface Steps {
 }
 
 const helloVerb: VerbRule<'HELO' | 'EHLO'> = {
-  junk: true,
   // RFC 2920 3.1: EHLO ends a group. Text behind it was sent by a client that does not read our answers.
   check(session, command) {
     if (session.lines.buffered > 0 || session.wire.hasInput) return OUT_OF_STEP
@@ -55,10 +53,6 @@ function hello(session: Session, command: CommandOf<'HELO' | 'EHLO'>): Reply {
   }
 }
 
-// Until TLS is up a listener that requires it takes only these (RFC 3207 section 4).
-export const BEFORE_TLS: ReadonlySet<string> = new Set(['EHLO', 'HELO', 'NOOP', 'RSET', 'QUIT', 'STARTTLS'])
-export const TLS_FIRST = reply(530, [7, 0], 'Must issue a STARTTLS command first')
-
 // What we offer whatever the backend can.
 function ownKeywords(session: Session): string[] {
   const { tls, chunking } = session.listener
@@ -66,23 +60,7 @@ function ownKeywords(session: Session): string[] {
   return [...(starttls ? ['STARTTLS'] : []), ...(chunking ? ['CHUNKING'] : [])]
 }
 
-const starttlsVerb: VerbRule<'STARTTLS'> = {
-  check(session) {
-    const { tls } = session.listener
-    if (tls === undefined) return NOT_IMPLEMENTED
-    if (session.secure !== undefined) return reply(503, [5, 1], 'TLS is up already')
-    if (session.tx !== undefined) return reply(503, [5, 1], 'A transaction is open')
-    // CVE-2011-0411: what was sent behind STARTTLS was not sent under TLS, and is not taken for it.
-    if (session.lines.buffered > 0 || session.wire.hasInput) return OUT_OF_STEP
-    return {
-      proceed: () => reply(220, [0, 0], 'Ready to start TLS'),
-      after: () => session.startTls(tls.terminator),
-    }
-  },
-}
-
 const rsetVerb: VerbRule<'RSET'> = {
-  junk: true,
   check: (session) => ({
     proceed() {
       endTransaction(session)
@@ -106,12 +84,9 @@ function endTransaction(session: Session): void {
 }
 
 /** A verb that only says something. */
-function saying(answer: Reply, junk = true): VerbRule {
-  return { ...(junk ? { junk: true as const } : {}), check: () => answer }
+function saying(answer: Reply): VerbRule {
+  return { check: () => answer }
 }
-
-/** Known, and not offered here. */
-export const NOT_IMPLEMENTED = reply(502, [5, 1], 'Command not implemented')
 
 const table: { readonly [V in Verb]: VerbRule<V> | VerbRule } = {
   HELO: helloVerb,
@@ -125,9 +100,9 @@ const table: { readonly [V in Verb]: VerbRule<V> | VerbRule } = {
   HELP: saying(reply(214, [0, 0], 'See RFC 5321')),
   // RFC 5321 3.5.3: says nothing about who exists.
   VRFY: saying(reply(252, [5, 0], 'Send mail to find out')),
-  EXPN: saying(NOT_IMPLEMENTED, false),
+  EXPN: saying(NOT_IMPLEMENTED),
   STARTTLS: starttlsVerb,
-  AUTH: saying(NOT_IMPLEMENTED, false),
+  AUTH: saying(NOT_IMPLEMENTED),
   BDAT: bdatVerb,
 }
 

@@ -1,0 +1,50 @@
+// How a client behaves: errors, junk commands and guessed recipients, counted and judged.
+// Facts are counted here; what follows from them (a delay, 421) is the session's to do.
+import type { Reply } from '../smtp/reply.ts'
+import type { Limits } from './deps.ts'
+import { RELAYING_DENIED } from './relay.ts'
+
+// Commands that do nothing for a message.
+const JUNK = new Set(['HELO', 'EHLO', 'RSET', 'NOOP', 'HELP', 'VRFY'])
+
+export class Conduct {
+  commands = 0
+  errors = 0
+  readonly #limits: Limits
+  #junk = 0
+  #unknownRecipients = 0
+  #mailRefused = false
+
+  constructor(limits: Limits) {
+    this.#limits = limits
+  }
+
+  /** Counts an answer that is about to be sent. */
+  answered(r: Reply, verb: string): 'fine' | 'slow-down' | 'too-much' {
+    this.commands++
+    if (verb === 'MAIL') this.#mailRefused = r.code >= 400
+    // RCPT and DATA that were pipelined behind a MAIL which was refused are no fault of the client.
+    const atFault = isClientError(r) && !(r.code === 503 && this.#mailRefused)
+    if (atFault) this.errors++
+    if (JUNK.has(verb)) this.#junk++
+    if (this.errors > this.#limits.errors || this.#junk > this.#limits.junkCommands) return 'too-much'
+    return atFault && this.errors > this.#limits.errorsSoft ? 'slow-down' : 'fine'
+  }
+
+  /** A message went through: what came before it was no junk. */
+  delivered(): void {
+    this.#junk = 0
+  }
+
+  /** security.md 2.5: the backend refused a recipient. True: too many, this is somebody who tries names. */
+  unknownRecipient(): boolean {
+    if (this.#unknownRecipients >= this.#limits.unknownRecipients) return true
+    this.#unknownRecipients++
+    return false
+  }
+}
+
+// Replies that say "you speak the protocol wrongly", as opposed to "this mail is not wanted".
+function isClientError(r: Reply): boolean {
+  return (r.code >= 500 && r.code <= 504) || r.code === 521 || r.code === 555 || r === RELAYING_DENIED
+}
