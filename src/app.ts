@@ -103,17 +103,22 @@ export class App {
     await this.#admin?.close()
   }
 
-  // The profile of the backend decides what EHLO announces: ask for it before the first client does, and again until it answers.
+  // The profiles of the servers decide what EHLO announces: ask for them before the first client does, and again until each has answered.
   #findBackend(): void {
-    const { destination } = this.#deps
-    if (this.#state !== 'running' || destination.profile() !== undefined) return
-    destination.learn().then(
-      () => this.log.info({}, 'backend reached'),
+    if (this.#state !== 'running') return
+    this.#deps.destination.learn().then(
+      () => this.#backendFound(),
       (error: unknown) => {
         this.log.warn({ error: String(error) }, 'backend not reached, trying again')
         this.#retry = this.#clock.timer(RETRY_BACKEND, () => this.#findBackend())
       },
     )
+  }
+
+  #backendFound(): void {
+    this.log.info({}, 'backend reached')
+    if (this.#state !== 'running' || this.#pool === undefined || this.#pool.allKnown) return
+    this.#retry = this.#clock.timer(RETRY_BACKEND, () => this.#findBackend())
   }
 
   async #closeFilters(): Promise<void> {
@@ -143,7 +148,7 @@ export class App {
   #unready(): string[] {
     const reasons: string[] = []
     if (this.#state !== 'running') reasons.push(this.#state)
-    if (this.#deps.destination.profile() === undefined) reasons.push('no backend has answered')
+    if (!this.#deps.destination.available()) reasons.push('no backend answers')
     return reasons
   }
 }

@@ -67,7 +67,12 @@ export async function assemble({ loaded, table, clock = systemClock, log: given 
     events,
     destination,
     relay: relayPolicy(config),
-    storage: { memory: config.limits.memory_per_message, spoolDir, headerSize: config.limits.header_size },
+    storage: {
+      memory: config.limits.memory_per_message,
+      spoolDir,
+      headerSize: config.limits.header_size,
+      headerFields: config.limits.header_fields,
+    },
     hasRoom: roomChecker({ dir: spoolDir, reserve: config.limits.spool_reserve, clock, log }),
     chain(listener) {
       const chain = chains.get(listener)

@@ -7,7 +7,7 @@ import { pathToFileURL } from 'node:url'
 import { z } from 'zod'
 import { expandLists } from './config/lists.ts'
 import type { LoadedConfig } from './config/load.ts'
-import { ConfigError, type Problem } from './config/problem.ts'
+import { ConfigError, type Problem, pathText, quoted } from './config/problem.ts'
 import { filterCommon } from './config/schema.ts'
 import { nearest } from './config/suggest.ts'
 import type { InstalledFilter } from './filter/ask.ts'
@@ -64,7 +64,7 @@ export async function installFilters(context: InstallContext): Promise<Installed
 
 function problemAt(loaded: LoadedConfig, path: readonly (string | number)[], message: string): Problem {
   const where = loaded.where(path)
-  return { path: path.join('.'), message, ...(where === undefined ? {} : { where }) }
+  return { path: pathText(path), message, ...(where === undefined ? {} : { where }) }
 }
 
 function unknownSections(loaded: LoadedConfig, entries: readonly TableEntry[]): Problem[] {
@@ -123,23 +123,36 @@ async function install(
     }
   } catch (error) {
     if (error instanceof z.ZodError || hasIssues(error)) {
-      const schema = definition.options instanceof z.ZodType ? definition.options : undefined
-      problems.push(...loaded.explain(error.issues, path, schema))
+      problems.push(...loaded.explain(error.issues, path, allSettings(definition)))
     } else problems.push(problemAt(loaded, path, error instanceof Error ? error.message : String(error)))
     return undefined
   }
 }
 
+// What a misspelt setting may have been meant to be: one of the filter's own, or one that every filter has.
+function allSettings({ options }: AnyFilterDefinition): z.ZodType | undefined {
+  if (options instanceof z.ZodObject) return z.object({ ...filterCommon, ...options.shape })
+  return options instanceof z.ZodType ? options : undefined
+}
+
 // A plugin may bring a zod of its own: its errors look the same and are of another class.
 function hasIssues(error: unknown): error is { issues: z.core.$ZodIssue[] } {
-  return typeof error === 'object' && error !== null && 'issues' in error && Array.isArray(error.issues)
+  if (typeof error !== 'object' || error === null || !('issues' in error)) return false
+  return Array.isArray(error.issues) && error.issues.length > 0 && error.issues.every(isIssue)
+}
+
+function isIssue(issue: unknown): boolean {
+  const { code, path, message }: Record<string, unknown> = typeof issue === 'object' ? { ...issue } : {}
+  return typeof code === 'string' && Array.isArray(path) && typeof message === 'string'
 }
 
 function ownOptions(definition: AnyFilterDefinition, own: Readonly<Record<string, unknown>>): unknown {
   if (definition.options !== undefined) return definition.options.parse(own)
   const [unknown] = Object.keys(own)
-  if (unknown !== undefined) throw new Error(`unknown setting '${unknown}'; this filter has no settings of its own`)
-  return {}
+  if (unknown === undefined) return {}
+  const guess = nearest(unknown, COMMON_KEYS)
+  const advice = guess === undefined ? 'this filter has no settings of its own' : `did you mean ${guess}?`
+  throw new Error(`unknown setting ${quoted(unknown)}; ${advice}`)
 }
 
 function unknownListeners(loaded: LoadedConfig, filter: string, wanted: readonly string[] = []): Problem[] {

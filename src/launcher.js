@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Starts Postern: from dist/ in the published package, from the TypeScript beside this file in a working copy. Plain old JavaScript, so that
-// an older Node gets as far as the one line that says what is missing.
+// Starts Postern: from dist/ in the published package, from the TypeScript beside this file in a working copy. Plain
+// JavaScript, so that an older Node (from 14.8 on) gets as far as the one line that says what is missing.
 import { existsSync } from 'node:fs'
 
 const major = Number(process.versions.node.split('.')[0])

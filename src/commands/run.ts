@@ -20,6 +20,13 @@ async function run(options: { config?: string }): Promise<void> {
     process.exitCode = explainFailure(error)
     return
   }
+  // A promise that nobody listened to is a bug of ours or of a plugin; the other sessions have nothing to do with it.
+  process.on('unhandledRejection', (error) => {
+    app.log.error(
+      { error: error instanceof Error ? (error.stack ?? error.message) : String(error) },
+      'unhandled rejection',
+    )
+  })
   const signal = await nextSignal()
   app.log.info({ signal }, 'stopping')
   // A second signal ends it at once: the senders keep what was not answered (P1).

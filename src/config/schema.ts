@@ -1,6 +1,7 @@
 // Every setting of Postern: type, default and one line of documentation, declared once. The table of the README and the errors of `check`
 // are made from it. Names are fixed by section 7 of the design: they may be added to, never changed.
-// Not taken: accepting settings of features that are not built yet. A setting that does nothing is a lie to the operator.
+// Not taken: accepting values of features that are not built yet. A setting that does nothing is a lie to the operator: where only one value
+// is built, only that one is taken.
 import { hostname } from 'node:os'
 import { z } from 'zod'
 import { cidr, count, duration, hostPort, size } from './values.ts'
@@ -50,7 +51,7 @@ const limits = z.strictObject({
   memory_per_message: size().prefault('256KiB').describe('A message above this size goes to an unlinked spool file'),
   spool_reserve: size().prefault('64MiB').describe('Free space to keep in data_dir: 452 4.3.1 at MAIL'),
   recipients: count(1).default(100).describe('Recipients of one message: 452 4.5.3'),
-  unknown_recipients: count(1).default(20).describe('Recipients refused by the backend in one session: 421 4.7.1'),
+  unknown_recipients: count(1).default(50).describe('Recipients refused by the backend in one session: 421 4.7.1'),
   header_size: size('1KiB').prefault('256KiB').describe('Header of a message: 552 5.3.4'),
   header_fields: count(1).default(1000).describe('Fields in the header: 552 5.3.4'),
   received: count(1).default(50).describe('Received fields (a loop): 554 5.4.6'),
@@ -101,6 +102,7 @@ export const configSchema = z
     listeners: z
       .array(listener)
       .min(1)
+      .refine((list) => new Set(list.map((l) => l.name)).size === list.length, { error: 'two listeners have one name' })
       .prefault([{ name: 'mx', address: '0.0.0.0:25' }])
       .describe('Where clients connect'),
     tls: z

@@ -70,7 +70,8 @@ class Io implements FilterIo {
     const { installed, facts } = this.#question
     if (!installed.writes.includes(name))
       throw new Error(`filter ${installed.name} does not declare that it writes '${name}'`)
-    if (!this.#over) facts.set(name, value)
+    // Shadow means: no effect, not through others either.
+    if (!this.#over && installed.mode === 'enforce') facts.set(name, value)
   }
 
   end(abort: boolean): void {
@@ -83,23 +84,24 @@ class Io implements FilterIo {
 export async function ask(question: Question, call: (io: FilterIo) => Answer): Promise<Answered> {
   const { clock, installed, cancelled } = question
   // The matter was settled while this one waited for a fact.
-  if (cancelled?.aborted) return answered(question, {}, undefined, 0)
+  if (cancelled?.aborted) return answered(question, {}, 'cancelled', 0)
   const started = clock.now()
   const io = new Io(question)
   let opinion: unknown
-  let failure: Failure | undefined
+  let failure: Failure | 'cancelled' | undefined
   try {
     const answer: unknown = call(io)
     opinion = isThenable(answer) ? await settle(question, io, answer) : answer
     const defect = opinionDefect(opinion)
     if (defect !== undefined) failure = { kind: 'nonsense', message: defect }
   } catch (error) {
-    if (error === CANCELLED) opinion = undefined
-    else if (error === TIMEOUT) failure = { kind: 'timeout', message: `no answer within ${installed.timeout} ms` }
+    if (error === CANCELLED) failure = 'cancelled'
+    else if (error === TIMEOUT)
+      failure = { kind: 'timeout', message: `no answer within ${Math.round(clock.now() - started)} ms` }
     else failure = { kind: 'threw', message: thrownText(error) }
   }
   io.end(true)
-  const outcome = failure === undefined ? ((opinion as Opinion | undefined) ?? {}) : failed(installed, failure)
+  const outcome = outcomeOf(installed, opinion as Opinion | undefined, failure)
   return answered(question, outcome, failure, clock.now() - started)
 }
 
@@ -134,8 +136,8 @@ function settle(question: Question, io: Io, answer: PromiseLike<unknown>): Promi
   })
 }
 
-// Anything can be thrown, also what cannot be made a text.
-function thrownText(thrown: unknown): string {
+/** What was thrown, as a text. Anything can be thrown, also what cannot be made one. */
+export function thrownText(thrown: unknown): string {
   try {
     return String(thrown instanceof Error ? thrown.message : thrown)
   } catch {
@@ -152,7 +154,21 @@ function failed(installed: InstalledFilter, failure: Failure): Opinion {
   return { findings, verdict: { kind: 'defer', reason, reply: reply(451, [3, 0], 'Local problem, try again later') } }
 }
 
-function answered(question: Question, opinion: Opinion, failure: Failure | undefined, milliseconds: number): Answered {
+function outcomeOf(
+  installed: InstalledFilter,
+  opinion: Opinion | undefined,
+  failure: Failure | 'cancelled' | undefined,
+): Opinion {
+  if (failure === 'cancelled') return {}
+  return failure === undefined ? (opinion ?? {}) : failed(installed, failure)
+}
+
+function answered(
+  question: Question,
+  opinion: Opinion,
+  failure: Failure | 'cancelled' | undefined,
+  milliseconds: number,
+): Answered {
   const { installed, stage, recipient } = question
   const findings = opinion.findings ?? []
   const shadow = installed.mode === 'shadow'
@@ -170,13 +186,14 @@ function answered(question: Question, opinion: Opinion, failure: Failure | undef
       symbols: findings.map((f) => f.symbol),
       shadow,
       ...(reason === undefined ? {} : { reason }),
-      ...(failure === undefined ? {} : { failure }),
+      ...(failure === undefined || failure === 'cancelled' ? {} : { failure }),
       ...(recipient === undefined ? {} : { recipient }),
     },
   }
 }
 
-function kindOf(opinion: Opinion, failure: Failure | undefined): FilterAnswer {
+function kindOf(opinion: Opinion, failure: Failure | 'cancelled' | undefined): FilterAnswer {
+  if (failure === 'cancelled') return 'cancelled'
   if (failure !== undefined) return 'failed'
   return (
     opinion.verdict?.kind ?? (opinion.findings === undefined || opinion.findings.length === 0 ? 'nothing' : 'findings')

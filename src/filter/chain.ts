@@ -7,7 +7,7 @@ import type { Clock } from '../net/clock.ts'
 import type { AskedFilter, EventBus, TransactionOutcome } from '../observe/events.ts'
 import { addressText } from '../smtp/address.ts'
 import type { Reply } from '../smtp/reply.ts'
-import { type Answered, ask, type InstalledFilter, type Question } from './ask.ts'
+import { type Answered, ask, type InstalledFilter, type Question, thrownText } from './ask.ts'
 import type { FactBoard, FactName, Logger, MessageView, Recipient, SessionView, TransactionView } from './context.ts'
 import type { Answer, FilterIo, HeaderField, Stage, Verdict } from './filter.ts'
 import type { Found } from './score.ts'
@@ -159,14 +159,17 @@ export class FilterChain {
       answers.push(counted)
     }
     const tally = new Tally(request.stage, request.trusted)
+    const overtaken: Promise<Answered>[] = []
     for (const [i, installed] of filters.entries()) {
-      if (tally.skips(installed)) continue
-      const answer = await answers[i]
-      if (answer !== undefined) this.#record(tally, answer)
-      if (tally.decided !== undefined) break
+      const answer = answers[i]
+      if (answer === undefined) continue
+      if (tally.decided !== undefined || tally.skips(installed)) overtaken.push(answer)
+      else this.#record(tally, await answer, request.log)
     }
     // Aborting is dear (it makes an error with a stack): only where somebody still works.
     if (unanswered > 0) cancel.abort()
+    // They were asked, so they stand in the record; what they said has no effect. Whoever still worked is cancelled and answers now.
+    for (const answer of overtaken) this.#note(tally, await answer, request.log)
     return tally.result()
   }
 
@@ -176,7 +179,8 @@ export class FilterChain {
     const tally = new Tally(request.stage, request.trusted)
     for (const installed of filters) {
       if (tally.skips(installed)) continue
-      this.#record(tally, await ask(this.#question(request, installed), (io) => request.call(installed, io)))
+      const answer = await ask(this.#question(request, installed), (io) => request.call(installed, io))
+      this.#record(tally, answer, request.log)
       if (tally.decided !== undefined) break
     }
     return tally.result()
@@ -196,11 +200,16 @@ export class FilterChain {
     }
   }
 
-  #record(tally: Tally, answer: Answered): void {
+  #record(tally: Tally, answer: Answered, log: Logger): void {
     tally.add(answer)
+    this.#note(tally, answer, log)
+  }
+
+  #note(tally: Tally, answer: Answered, log: Logger): void {
+    tally.note(answer.asked)
     const { failure, filter, stage } = answer.asked
     if (failure !== undefined) {
-      this.#deps.log.warn({ filter, stage, failure: failure.kind, error: failure.message }, 'filter unavailable')
+      log.warn({ filter, stage, failure: failure.kind, error: failure.message }, 'filter unavailable')
     }
     this.#deps.events.emit('filter-asked', answer.asked)
   }
@@ -209,9 +218,10 @@ export class FilterChain {
   #tell(tell: (f: InstalledFilter) => unknown, what: string): void {
     for (const installed of this.#filters) {
       const failed = (error: unknown) =>
-        this.#deps.log.warn({ filter: installed.name, error: String(error) }, `filter threw in ${what}`)
+        this.#deps.log.warn({ filter: installed.name, error: thrownText(error) }, `filter threw in ${what}`)
       try {
-        Promise.resolve(tell(installed)).catch(failed)
+        const told = tell(installed)
+        if (told !== undefined) Promise.resolve(told).catch(failed)
       } catch (error) {
         failed(error)
       }
@@ -239,12 +249,15 @@ class Tally {
 
   add(answer: Answered): void {
     const filter = answer.installed.name
-    this.#asked.push(answer.asked)
     for (const finding of answer.findings) this.#found.push({ filter, finding })
     this.#headers.push(...answer.headers)
     const { verdict } = answer
     if (verdict?.kind === 'trust') this.#trusted = true
     else if (verdict !== undefined) this.decided = { filter, stage: this.#stage, verdict }
+  }
+
+  note(asked: AskedFilter): void {
+    this.#asked.push(asked)
   }
 
   result(): StageResult {

@@ -51,6 +51,16 @@ export interface Logger {
   error(fields: object, text: string): void
 }
 
+/** The same log with fields that every line gets: the ids by which a mail is found again. */
+export function tagged(log: Logger, tags: object): Logger {
+  return {
+    debug: (fields, text) => log.debug({ ...tags, ...fields }, text),
+    info: (fields, text) => log.info({ ...tags, ...fields }, text),
+    warn: (fields, text) => log.warn({ ...tags, ...fields }, text),
+    error: (fields, text) => log.error({ ...tags, ...fields }, text),
+  }
+}
+
 export interface ListenerView {
   readonly name: string
   readonly kind: 'mx' | 'submission'

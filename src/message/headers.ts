@@ -14,30 +14,55 @@ export interface HeaderField {
 
 export interface HeaderBlock {
   readonly fields: readonly HeaderField[]
-  /** Where the fields end: at the empty line, at the first line that is no field, or at the end of the message. */
+  /** Where the header ends: at the empty line, or at the end of what there is of the message. 0 for a message without a header. */
   readonly end: number
 }
 
+const CR = 0x0d
 const LF = 0x0a
 const SPACE = 0x20
 const TAB = 0x09
+const NAME_MAX = 1024
 
 // RFC 5322 2.2: printable ASCII except the colon; blanks before the colon are the obsolete syntax that mail still comes with.
 const FIELD_NAME = /^([!-9;-~]+)[ \t]*:/
 
-/** Parses the fields at the start of `bytes`. At most `limit` fields are taken. */
+// A mailbox separator that a broken sender left in front.
+const MBOX_LINE = /^>?From /
+
+export type FirstLine = 'field' | 'mbox' | 'empty' | 'text'
+
+/** What a message begins with: that decides whether there is a header at all. */
+export function firstLine(bytes: Buffer): FirstLine {
+  if (bytes.length === 0 || bytes[0] === LF || bytes[0] === CR) return 'empty'
+  const lf = bytes.indexOf(LF)
+  const text = bytes.toString('latin1', 0, Math.min(lf < 0 ? bytes.length : lf, NAME_MAX))
+  if (FIELD_NAME.test(text)) return 'field'
+  return MBOX_LINE.test(text) ? 'mbox' : 'text'
+}
+
+/**
+ * Parses the fields up to the empty line; at most `limit` of them. A line among them that is no field is passed over, as lenient readers do:
+ * what they would see must be seen here. A message whose first line is text has no header.
+ */
 export function parseHeader(bytes: Buffer, limit = Number.POSITIVE_INFINITY): HeaderBlock {
   const fields: HeaderField[] = []
+  if (firstLine(bytes) === 'text') return { fields, end: 0 }
   let start = 0
-  while (start < bytes.length && fields.length < limit) {
+  while (start < bytes.length && fields.length < limit && !isLineEnd(bytes, start)) {
     const end = fieldEnd(bytes, start)
     const text = bytes.toString('latin1', start, end)
-    const match = FIELD_NAME.exec(text)
-    if (match?.[1] === undefined) break
-    fields.push({ name: match[1], value: text.slice(match[0].length).replace(/\r?\n$/, ''), start, end })
+    const name = FIELD_NAME.exec(text)
+    if (name?.[1] !== undefined) {
+      fields.push({ name: name[1], value: text.slice(name[0].length).replace(/\r?\n$/, ''), start, end })
+    }
     start = end
   }
   return { fields, end: start }
+}
+
+function isLineEnd(bytes: Buffer, at: number): boolean {
+  return bytes[at] === LF || (bytes[at] === CR && bytes[at + 1] === LF)
 }
 
 // A field goes on over the lines that start with a blank.

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
 import { type FileHandle, open, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type HeaderBlock, parseHeader } from './headers.ts'
+import { firstLine, type HeaderBlock, parseHeader } from './headers.ts'
 
 export interface MessageStorage {
   /** Octets kept in memory; the header always is. */
@@ -15,9 +15,11 @@ export interface MessageStorage {
   readonly spoolDir: string
   /** Octets that a header may have: up to here memory may grow when the header is longer than `memory`. */
   readonly headerSize: number
+  /** Fields that a header may have. */
+  readonly headerFields: number
 }
 
-/** The disk did not take or give what it should: 452 4.3.1, never a loss. */
+/** The disk did not take or give what it should: a deferral, never a loss. */
 export class SpoolError extends Error {
   override readonly name = 'SpoolError'
 }
@@ -26,7 +28,7 @@ const FIRST_ALLOCATION = 8 * 1024
 const HEADER_STEP = 16 * 1024
 const SLAB = 64 * 1024
 const READ_SIZE = 64 * 1024
-const LF = 0x0a
+const EMPTY_LINE = Buffer.from('\r\n\r\n')
 
 export class Message {
   readonly #storage: MessageStorage
@@ -40,7 +42,8 @@ export class Message {
   #slab: Buffer | undefined
   #slabSize = 0
   #failure: SpoolError | undefined
-  #headerComplete = false
+  #headerEnd = false
+  #searched = 0
   #disposed = false
   #header: HeaderBlock | undefined
 
@@ -84,7 +87,8 @@ export class Message {
 
   /** The header, parsed once; call it when the message is complete. */
   header(): HeaderBlock {
-    this.#header ??= parseHeader(this.head)
+    // One more than allowed is enough to know.
+    this.#header ??= parseHeader(this.head, this.#storage.headerFields + 1)
     return this.#header
   }
 
@@ -131,14 +135,20 @@ export class Message {
     if (this.#file !== undefined) return 0
     const { memory, headerSize } = this.#storage
     if (this.#headSize < memory) return memory - this.#headSize
-    this.#headerComplete ||= this.#headerEnds()
-    return this.#headerComplete ? 0 : Math.min(HEADER_STEP, headerSize + HEADER_STEP - this.#headSize)
+    if (this.#headerEnded()) return 0
+    return Math.min(HEADER_STEP, headerSize + HEADER_STEP - this.#headSize)
   }
 
-  // The header ends before a complete line that is no field: the empty one, or the text of a message without a header.
-  #headerEnds(): boolean {
-    const { end } = parseHeader(this.head)
-    return this.head.indexOf(LF, end) >= 0
+  // Looks only at what came since it was asked last: a hostile message comes in two octets at a time.
+  #headerEnded(): boolean {
+    if (this.#headerEnd) return true
+    if (this.#searched === 0) {
+      const first = firstLine(this.head)
+      this.#headerEnd = first === 'text' || first === 'empty'
+    }
+    this.#headerEnd ||= this.head.indexOf(EMPTY_LINE, Math.max(0, this.#searched - EMPTY_LINE.length)) >= 0
+    this.#searched = this.#headSize
+    return this.#headerEnd
   }
 
   #appendToMemory(bytes: Buffer): void {
@@ -154,7 +164,7 @@ export class Message {
 
   // Collected to pieces of a useful size: a hostile message comes in two octets at a time.
   #appendToFile(bytes: Buffer): void {
-    this.#file ??= openUnlinked(this.#storage.spoolDir)
+    this.#file ??= this.#open()
     for (let from = 0; from < bytes.length; ) {
       this.#slab ??= Buffer.allocUnsafe(SLAB)
       const copied = bytes.copy(this.#slab, this.#slabSize, from)
@@ -162,6 +172,15 @@ export class Message {
       this.#slabSize += copied
       if (this.#slabSize === SLAB) this.#writeSlab()
     }
+  }
+
+  // A failure is noted here: nobody may be waiting for the file yet, and a rejection without a listener ends the process.
+  #open(): Promise<FileHandle> {
+    const file = openUnlinked(this.#storage.spoolDir)
+    file.catch((error: unknown) => {
+      this.#failure ??= error instanceof SpoolError ? error : new SpoolError(String(error))
+    })
+    return file
   }
 
   #writeSlab(): void {

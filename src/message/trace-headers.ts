@@ -92,6 +92,9 @@ export function isForged(field: HeaderField, hostname: string): boolean {
   return name === 'authentication-results' && claimsAuthservId(unfolded(field.value), hostname)
 }
 
+// RFC 8601 2.2: a quoted string or a token (RFC 2045 5.1), and behind it a blank, a comment, `;` or nothing.
+const AUTHSERV_ID = /^(?:"((?:[^"\\]|\\.)*)"|([^\s\x00-\x1f()<>@,;:\\"/[\]?=]+))(?=[ \t;(]|$)/
+
 /**
  * Whether the authserv-id of an Authentication-Results field is `hostname`. CFWS, quoting and letter case are seen through, and what cannot
  * be parsed counts as a claim: a reader downstream may parse it in its own way.
@@ -99,10 +102,10 @@ export function isForged(field: HeaderField, hostname: string): boolean {
 function claimsAuthservId(value: string, hostname: string): boolean {
   const afterComments = skipComments(value)
   if (afterComments === undefined) return true
-  const match = /^(?:"((?:[^"\\]|\\.)*)"|([^\s;"()]+))/.exec(afterComments)
+  const match = AUTHSERV_ID.exec(afterComments)
   if (match === null) return true
   const id = (match[2] ?? match[1]?.replace(/\\(.)/g, '$1') ?? '').trim().toLowerCase()
-  return id === hostname.toLowerCase()
+  return id.replace(/\.$/, '') === hostname.toLowerCase()
 }
 
 function skipComments(value: string): string | undefined {

@@ -83,22 +83,25 @@ export class NetworkSet {
   }
 }
 
-// Both families on one axis: IPv4 under ::ffff:0:0/96, as hexadecimal text that compares like the number.
+// Hexadecimal text that compares like the number. The families stand apart: ::/0 is all of IPv6, and nobody who writes it means IPv4.
 function hexKey(bytes: readonly number[]): string {
   const hex = bytes.map((byte) => byte.toString(16).padStart(2, '0')).join('')
-  return bytes.length === 4 ? `00000000000000000000ffff${hex}` : hex
+  return `${bytes.length === 4 ? '4' : '6'}${hex}`
 }
 
+// Number() alone would read `10.0.0.0/` as a network of the whole world, and `/1e1` as one at all.
+const PREFIX = /^(?:0|[1-9]\d{0,2})$/
+
 function toRange(entry: string): Range {
-  const [address = '', prefix] = entry.split('/')
+  const [address = '', prefix, ...rest] = entry.split('/')
   const family = isIP(address)
-  if (family === 0) throw new Error(`'${entry}' is not an address or a network`)
+  // A zone (`fe80::1%eth0`) means something on one machine only.
+  if (family === 0 || address.includes('%')) throw new Error(`'${entry}' is not an address or a network`)
   const parsed = ipaddr.process(address)
   const bytes = parsed.toByteArray()
   const mapped = family === 6 && bytes.length === 4 ? 96 : 0
-  const bits = prefix === undefined ? bytes.length * 8 : Number(prefix) - mapped
-  if (!Number.isInteger(bits) || bits < 0 || bits > bytes.length * 8)
-    throw new Error(`'${entry}' has no proper prefix length`)
+  const bits = prefix === undefined ? bytes.length * 8 : PREFIX.test(prefix) ? Number(prefix) - mapped : -1
+  if (bits < 0 || bits > bytes.length * 8 || rest.length > 0) throw new Error(`'${entry}' has no proper prefix length`)
   const first = bytes.map((byte, i) => byte & mask(bits, i))
   const last = bytes.map((byte, i) => byte | (~mask(bits, i) & 0xff))
   return { first: hexKey(first), last: hexKey(last), entry }

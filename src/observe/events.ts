@@ -2,7 +2,8 @@
 // Everything in them is plain data that is safe to keep: no buffers, no sockets, no references into a session.
 // Not taken: node:events. Its untyped names and its throwing 'error' event are wrong for a bus whose listeners must never hurt the mail.
 
-export type FilterAnswer = 'nothing' | 'findings' | 'trust' | 'defer' | 'reject' | 'hangup' | 'failed'
+/** `cancelled`: the matter was settled before it answered. */
+export type FilterAnswer = 'nothing' | 'findings' | 'trust' | 'defer' | 'reject' | 'hangup' | 'failed' | 'cancelled'
 
 /** One filter asked once. */
 export interface AskedFilter {

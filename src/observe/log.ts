@@ -18,23 +18,36 @@ export interface Log {
 
 const TEXT_MAX = 1000
 const LIST_MAX = 100
-const CONTROLS = /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g
+const DEPTH_MAX = 5
+// A reader that stalls costs lines, not memory.
+const BACKLOG_OCTETS = 16 * 1024 * 1024
+// Controls, separators of lines, and what turns the direction of text (marks, embeddings, overrides, isolates).
+const CONTROLS = /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g
 
 /** Escapes what could act on a terminal or a log reader, and caps the length. */
 export function cleanText(text: string): string {
   const short = text.length > TEXT_MAX ? `${text.slice(0, TEXT_MAX)}…` : text
-  return short.replace(CONTROLS, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`)
+  return short.replace(CONTROLS, (c) => {
+    const hex = c.charCodeAt(0).toString(16)
+    return hex.length > 2 ? `\\u{${hex}}` : `\\x${hex.padStart(2, '0')}`
+  })
 }
 
-function cleanValue(value: unknown): unknown {
+function cleanValue(value: unknown, depth: number): unknown {
   if (typeof value === 'string') return cleanText(value)
-  if (Array.isArray(value)) return value.slice(0, LIST_MAX).map(cleanValue)
-  if (typeof value === 'object' && value !== null) return cleanFields(value)
-  return value
+  if (typeof value !== 'object' || value === null) return value
+  if (value instanceof Error) return cleanText(value.message)
+  if (ArrayBuffer.isView(value)) return `${value.byteLength} octets`
+  // A log line is no place for a tree; a cycle would never end.
+  if (depth >= DEPTH_MAX) return '…'
+  return Array.isArray(value)
+    ? value.slice(0, LIST_MAX).map((item) => cleanValue(item, depth + 1))
+    : cleanFields(value, depth + 1)
 }
 
-function cleanFields(fields: object): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(fields).map(([key, value]) => [cleanText(key), cleanValue(value)]))
+function cleanFields(fields: object, depth = 0): Record<string, unknown> {
+  const entries = Object.entries(fields).slice(0, LIST_MAX)
+  return Object.fromEntries(entries.map(([key, value]) => [cleanText(key), cleanValue(value, depth)]))
 }
 
 /** Opens the log on standard error (standard output is for the answers of commands). */
@@ -42,13 +55,13 @@ export function openLog(options: LogOptions): Log {
   const readable = options.format === 'pretty' || (options.format === 'auto' && process.stderr.isTTY)
   const stream = readable
     ? pretty({ destination: 2, sync: true, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss.l' })
-    : pino.destination({ dest: 2, sync: false })
+    : pino.destination({ dest: 2, sync: false, maxLength: BACKLOG_OCTETS })
   return pino(
     {
       level: options.level,
       base: { pid: process.pid },
       timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { log: cleanFields, level: (label) => ({ level: label }) },
+      formatters: { log: (fields) => cleanFields(fields), level: (label) => ({ level: label }) },
     },
     stream,
   )

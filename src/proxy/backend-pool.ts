@@ -29,6 +29,8 @@ interface Lane {
   readonly idle: { connection: BackendConnection; timer: Timer }[]
   readonly waiting: ((handed: Handed) => void)[]
   profile: EhloProfile | undefined
+  /** The last attempt to connect failed. */
+  away: boolean
 }
 
 export class BackendPool {
@@ -45,6 +47,7 @@ export class BackendPool {
       idle: [],
       waiting: [],
       profile: undefined,
+      away: false,
     }))
   }
 
@@ -55,6 +58,16 @@ export class BackendPool {
   /** The profiles of the servers reached so far. */
   profiles(): EhloProfile[] {
     return this.#lanes.flatMap((lane) => (lane.profile === undefined ? [] : [lane.profile]))
+  }
+
+  /** Every server has been reached at some time. */
+  get allKnown(): boolean {
+    return this.#lanes.every((lane) => lane.profile !== undefined)
+  }
+
+  /** At least one server is there, as far as is known: reached, and not lost since. */
+  get available(): boolean {
+    return this.#lanes.some((lane) => lane.profile !== undefined && (!lane.away || lane.open > 0))
   }
 
   state(): PoolState[] {
@@ -75,22 +88,26 @@ export class BackendPool {
     throw failure ?? new BackendError('unreachable', 'backend', 'no server is configured')
   }
 
-  /** Connects to every server whose profile is not known yet; rejects only if none can be reached. */
+  /**
+   * Connects to every server that was never reached or is away; resolves as soon as one answers (a dead one must not hold up the clients), and
+   * rejects only if none does.
+   */
   async learn(): Promise<void> {
-    const results = await Promise.allSettled(
-      this.#lanes
-        .filter((lane) => lane.profile === undefined)
-        .map(async (lane) => this.release(await this.#fromLane(lane, false))),
-    )
-    const failed = results.find((r) => r.status === 'rejected')
-    if (this.profiles().length === 0 && failed !== undefined) throw failed.reason
+    const unknown = this.#lanes.filter((lane) => lane.profile === undefined || lane.away)
+    if (unknown.length === 0) return
+    try {
+      await Promise.any(unknown.map(async (lane) => this.release(await this.#fromLane(lane, false))))
+    } catch (error) {
+      if (this.profiles().length > 0) return
+      throw error instanceof AggregateError ? error.errors[0] : error
+    }
   }
 
   /** Takes a connection back after a transaction that ended cleanly; all others are closed by their user. */
   release(connection: BackendConnection): void {
     const lane = this.#lanes.find((l) => l.name === connection.server)
     if (lane === undefined || !connection.alive) return
-    if (this.#closed) {
+    if (this.#closed || !connection.clean) {
       connection.close()
       return
     }
@@ -157,9 +174,11 @@ export class BackendPool {
     try {
       const connection = await BackendConnection.connect({ ...options, server: lane.server })
       lane.profile = connection.profile
+      lane.away = false
       connection.onClosed = () => this.#left(lane, connection)
       return connection
     } catch (error) {
+      lane.away = true
       this.#freed(lane)
       throw error
     }

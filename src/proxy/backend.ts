@@ -73,10 +73,9 @@ export class BackendConnection {
     try {
       const greeting = await connection.#expect('CONNECT', left())
       if (greeting.code !== 220) throw connection.#refused('greeting', greeting)
-      const hello = await connection.command('EHLO', options.hostname, left())
-      // A server that answers EHLO with 5xx is misconfigured or no ESMTP server: temporary towards the client.
-      if (hello.code !== 250) throw connection.#refused('EHLO', hello)
-      connection.profile = parseEhlo(hello.lines)
+      await connection.#hello(left())
+      // A good-bye in the same segment as the answer to EHLO.
+      if (connection.#failure !== undefined) throw connection.#failure
     } catch (error) {
       connection.destroy()
       const what = error instanceof Error ? error.message : String(error)
@@ -92,6 +91,11 @@ export class BackendConnection {
 
   get alive(): boolean {
     return this.#failure === undefined
+  }
+
+  /** Nothing is under way and nothing half said: fit for the next message. */
+  get clean(): boolean {
+    return this.alive && !this.#reader.midReply && this.#sent.length === 0 && this.#unsent.length === 0
   }
 
   /** What the server refused the message with before its end (4xx or 5xx). */
@@ -156,6 +160,19 @@ export class BackendConnection {
     this.#fail('lost', 'closed by us')
   }
 
+  // RFC 5321 3.2: a server that does not know EHLO is asked with HELO. Every other refusal is a fault of its set-up: temporary to the client.
+  async #hello(timeout: number): Promise<void> {
+    const { hostname } = this.#options
+    const hello = await this.command('EHLO', hostname, timeout)
+    if (hello.code === 250) {
+      this.profile = parseEhlo(hello.lines)
+      return
+    }
+    if (hello.code !== 500 && hello.code !== 502) throw this.#refused('EHLO', hello)
+    const old = await this.command('HELO', hostname, timeout)
+    if (old.code !== 250) throw this.#refused('HELO', old)
+  }
+
   #expect(verb: string, timeout: number): Promise<Reply> {
     return new Promise((resolve, reject) => {
       if (this.#failure !== undefined) {
@@ -196,7 +213,7 @@ export class BackendConnection {
     this.#timer?.clear()
     this.#timer = undefined
     if (first === undefined) return
-    this.#timer = this.#options.clock.timer(first.timeout, () => this.#fail('lost', `no answer to ${first.verb}`))
+    this.#timer = this.#options.clock.timer(first.timeout, () => this.#fail('timeout', `no answer to ${first.verb}`))
   }
 
   #receive(chunk: Buffer): void {

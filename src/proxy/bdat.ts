@@ -8,6 +8,7 @@ import { breakOff, finish } from './data.ts'
 import { Intake } from './intake.ts'
 import { verdictReply } from './replies.ts'
 import type { Session } from './session.ts'
+import { type Broken, TimedReader } from './timed-reader.ts'
 import type { Transaction } from './transaction.ts'
 import type { VerbRule } from './verbs.ts'
 
@@ -48,7 +49,8 @@ async function receiveChunk(session: Session, chunk: Chunk): Promise<Reply | und
     const { tx } = session
     const refusal = tx === undefined ? reply(503, [5, 1], 'Say MAIL first') : await begin(session, tx)
     if (tx?.chunks === undefined || refusal !== undefined) {
-      return (await swallow(session, chunk.size)) ? refusal : undefined
+      const broken = await swallow(session, chunk.size)
+      return broken === undefined ? refusal : broken.reply
     }
     return await takeChunk(session, tx, { ...tx.chunks, chunk })
   } finally {
@@ -65,8 +67,8 @@ async function begin(session: Session, tx: Transaction): Promise<Reply | undefin
       : undefined
   }
   if (tx.accepted.length === 0) return reply(554, [5, 1], 'No valid recipients')
-  const { chain, deps } = session
-  const result = await chain.data(tx, tx.facts, { log: deps.log, trusted: tx.trusted })
+  const { chain } = session
+  const result = await chain.data(tx, tx.facts, { log: tx.log, trusted: tx.trusted })
   tx.absorb(result)
   const { decided } = result
   if (decided !== undefined && (!tx.exemptOnly || decided.verdict.kind === 'hangup')) {
@@ -108,22 +110,23 @@ async function takeChunk(
   if (!chunk.last) return reply(250, [0, 0], `${chunk.size} octets received`)
   decoder.end()
   await intake.stored()
+  const r = await finish(session, tx, { intake, lines: decoder })
   session.tx = undefined
-  return finish(session, tx, { intake, lines: decoder })
+  return r
 }
 
-// Reads the payload of a chunk that nobody wants. False: the client is gone.
-async function swallow(session: Session, size: number): Promise<boolean> {
-  const { wire, lines, deps } = session
+// Reads the payload of a chunk that nobody wants.
+async function swallow(session: Session, size: number): Promise<Broken | undefined> {
+  const reader = new TimedReader(session)
   let left = size
-  for (let octets = lines.takeRest(); ; ) {
+  for (let octets = session.lines.takeRest(); ; ) {
     left -= octets.length
     if (left <= 0) {
-      if (left < 0) lines.push(octets.subarray(octets.length + left))
-      return true
+      if (left < 0) session.lines.push(octets.subarray(octets.length + left))
+      return undefined
     }
-    const next = await wire.read(deps.limits.idle)
-    if (typeof next === 'string') return false
+    const next = await reader.read()
+    if ('why' in next) return next
     octets = next
   }
 }

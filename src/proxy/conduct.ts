@@ -7,12 +7,16 @@ import { RELAYING_DENIED } from './relay.ts'
 // Commands that do nothing for a message.
 const JUNK = new Set(['HELO', 'EHLO', 'RSET', 'NOOP', 'HELP', 'VRFY'])
 
+// A list that sends to ten times as many as are taken at once is answered; somebody who goes on for ever is not.
+const REFUSED_FACTOR = 10
+
 export class Conduct {
   commands = 0
   errors = 0
   readonly #limits: Limits
   #junk = 0
   #unknownRecipients = 0
+  #refusedRecipients = 0
   #mailRefused = false
 
   constructor(limits: Limits) {
@@ -26,14 +30,26 @@ export class Conduct {
     // RCPT and DATA that were pipelined behind a MAIL which was refused are no fault of the client.
     const atFault = isClientError(r) && !(r.code === 503 && this.#mailRefused)
     if (atFault) this.errors++
-    if (JUNK.has(verb)) this.#junk++
-    if (this.errors > this.#limits.errors || this.#junk > this.#limits.junkCommands) return 'too-much'
+    if (JUNK.has(verb) || (verb === 'DATA' && r.code === 554)) this.#junk++
+    if (verb === 'RCPT' && r.code >= 400) this.#refusedRecipients++
+    if (this.#isTooMuch()) return 'too-much'
     return atFault && this.errors > this.#limits.errorsSoft ? 'slow-down' : 'fine'
+  }
+
+  #isTooMuch(): boolean {
+    const { errors, junkCommands, recipients } = this.#limits
+    return this.errors > errors || this.#junk > junkCommands || this.#refusedRecipients > recipients * REFUSED_FACTOR
+  }
+
+  /** The backend that was opened for an exempt recipient refused MAIL. */
+  mailRefused(): void {
+    this.#mailRefused = true
   }
 
   /** A message went through: what came before it was no junk. */
   delivered(): void {
     this.#junk = 0
+    this.#refusedRecipients = 0
   }
 
   /** security.md 2.5: the backend refused a recipient. True: too many, this is somebody who tries names. */

@@ -4,15 +4,19 @@
 import { DataDecoder } from '../smtp/data-decoder.ts'
 import { type Reply, reply } from '../smtp/reply.ts'
 import { judgeAndDeliver } from './delivery.ts'
-import { type Broken, Intake, type Lines } from './intake.ts'
+import { Intake, type Lines } from './intake.ts'
 import { OUT_OF_STEP, verdictReply } from './replies.ts'
 import type { Session } from './session.ts'
+import type { Broken } from './timed-reader.ts'
 import type { Transaction } from './transaction.ts'
 import type { VerbRule } from './verbs.ts'
 
 export const dataVerb: VerbRule<'DATA'> = {
   check(session) {
     const { tx } = session
+    // RFC 2920 3.1: DATA ends a group; text behind it comes from a client that has not seen our answer. It may be a message, so whatever the
+    // answer would have been, it must not be read as commands.
+    if (sentAhead(session)) return OUT_OF_STEP
     if (tx === undefined) return reply(503, [5, 1], 'Say MAIL first')
     if (tx.chunks !== undefined) return reply(503, [5, 1], 'The message comes in chunks')
     if (tx.accepted.length === 0) return reply(554, [5, 1], 'No valid recipients')
@@ -20,34 +24,41 @@ export const dataVerb: VerbRule<'DATA'> = {
   },
 }
 
+function sentAhead(session: Session): boolean {
+  return session.lines.buffered > 0 || session.wire.hasInput
+}
+
 async function ask(session: Session, tx: Transaction): Promise<Reply | undefined> {
-  const { chain, deps } = session
-  const result = await chain.data(tx, tx.facts, { log: deps.log, trusted: tx.trusted })
+  const { chain } = session
+  const result = await chain.data(tx, tx.facts, { log: tx.log, trusted: tx.trusted })
   tx.absorb(result)
   const { decided } = result
+  if (sentAhead(session))
+    return endWith(session, tx, { reply: OUT_OF_STEP, reason: 'text sent before the answer to DATA' })
   if (decided === undefined || (tx.exemptOnly && decided.verdict.kind !== 'hangup')) return undefined
-  const r = verdictReply(decided, tx.id)
-  const outcome = decided.verdict.kind === 'reject' ? 'refused' : 'deferred'
-  tx.end({ outcome, reply: r, reason: `${decided.filter}: ${decided.verdict.reason}` })
+  return endWith(session, tx, {
+    reply: verdictReply(decided, tx.id),
+    reason: `${decided.filter}: ${decided.verdict.reason}`,
+  })
+}
+
+function endWith(session: Session, tx: Transaction, { reply: r, reason }: { reply: Reply; reason: string }): Reply {
+  tx.end({ outcome: r.code >= 500 ? 'refused' : 'deferred', reply: r, reason })
   session.tx = undefined
   return r
 }
 
 async function proceed(session: Session, tx: Transaction): Promise<Reply | undefined> {
-  // RFC 2920 3.1: DATA ends a group; text behind it comes from a client that has not seen our answer.
-  if (session.lines.buffered > 0 || session.wire.hasInput) {
-    tx.end({ outcome: 'refused', reply: OUT_OF_STEP, reason: 'text sent before the answer to DATA' })
-    session.tx = undefined
-    return OUT_OF_STEP
-  }
   session.busy = true
   try {
     session.write({ code: 354, lines: ['End data with <CR><LF>.<CR><LF>'] }, 'DATA')
     await session.flush()
-    return await receiveAndDeliver(session, tx)
+    const r = await receiveAndDeliver(session, tx)
+    // Not in `finally`: after an exception the session ends, and ends the transaction with it (P11).
+    session.tx = undefined
+    return r
   } finally {
     session.busy = false
-    session.tx = undefined
   }
 }
 

@@ -4,13 +4,13 @@
 import type { Decided } from '../filter/chain.ts'
 import type { MessageView } from '../filter/context.ts'
 import { actionFor, type ScoreAction, type Weighed } from '../filter/score.ts'
-import type { HeaderBlock } from '../message/headers.ts'
+import { firstLine, type HeaderBlock } from '../message/headers.ts'
 import { type Message, SpoolError } from '../message/message.ts'
 import { isForged, receivedHeader, spamHeaders } from '../message/trace-headers.ts'
 import type { Outcome } from '../observe/events.ts'
 import { type Reply, reply } from '../smtp/reply.ts'
 import { type Delivered, faultReply } from './destination.ts'
-import { backendReply, scoreReply, verdictReply } from './replies.ts'
+import { backendReply, SENT_AHEAD, scoreReply, verdictReply } from './replies.ts'
 import type { Session } from './session.ts'
 import type { Transaction, TransactionEnd } from './transaction.ts'
 
@@ -44,17 +44,17 @@ async function askAboutMessage(session: Session, tx: Transaction, message: Messa
     chunks: () => message.chunks(),
   }
   const deadline = deps.clock.now() + deps.limits.endOfData
-  const context = { log: deps.log, trusted: tx.trusted, message: view, deadline }
+  const context = { log: tx.log, trusted: tx.trusted, message: view, deadline }
   const result = await chain.message(tx, tx.facts, context)
   tx.absorb(result)
   const { decided } = result
   return tx.exemptOnly && decided?.verdict.kind === 'reject' ? undefined : decided
 }
 
-// Content written to postmaster by a condemned client may be tagged, never refused.
+// Content written to postmaster by a condemned client, or by somebody trusted, may be tagged, never refused for its score.
 function actionOf(session: Session, tx: Transaction, score: number): ScoreAction {
   const action = actionFor(score, session.deps.actions)
-  return tx.exemptOnly && action !== 'deliver' ? 'tag' : action
+  return (tx.exemptOnly || tx.trusted) && action !== 'deliver' ? 'tag' : action
 }
 
 interface Approved {
@@ -66,6 +66,7 @@ interface Approved {
 async function deliver(session: Session, tx: Transaction, approved: Approved): Promise<Reply | undefined> {
   const { backend } = tx
   const { message, action } = approved
+  // Whoever has closed its side counts as gone: it could not be told what became of the message.
   if (backend === undefined || session.wire.gone) {
     tx.end({ outcome: 'client-gone', reply: undefined, action, reason: 'the client left before the commit' })
     return undefined
@@ -76,7 +77,7 @@ async function deliver(session: Session, tx: Transaction, approved: Approved): P
     delivered = await backend.deliver({
       id: tx.id,
       content: () => content(own, message, session.deps.hostname),
-      wanted: () => !session.wire.gone,
+      wanted: () => !session.wire.gone && !session.wire.overrun,
     })
   } catch (error) {
     if (!(error instanceof SpoolError)) throw error
@@ -115,7 +116,7 @@ function protocolName({ helo, secure }: Session, tx: Transaction): string {
 
 // Our fields, then the message as it came but for the fields that were forged under our names.
 async function* content(own: Buffer, message: Message, hostname: string): AsyncGenerator<Buffer, void, void> {
-  yield own
+  yield Buffer.concat([own, bridge(message.head)])
   let from = 0
   const header: HeaderBlock = message.header()
   for (const field of header.fields) {
@@ -124,6 +125,13 @@ async function* content(own: Buffer, message: Message, hostname: string): AsyncG
     from = field.end
   }
   yield* message.chunks(from)
+}
+
+// What stands between our fields and the message, so that the message cannot go on in our last field and its own lines mean what they meant:
+// text without a header becomes the body, a mailbox separator a field (as Postfix names it).
+function bridge(head: Buffer): Buffer {
+  const first = firstLine(head)
+  return Buffer.from(first === 'text' ? '\r\n' : first === 'mbox' ? 'X-Mailbox-Line: ' : '')
 }
 
 interface Conclusion {
@@ -157,6 +165,8 @@ function conclude(session: Session, tx: Transaction, { delivered, action }: Conc
       return end({ outcome: 'unknown', reply: r, reason: `${delivered.server}: ${delivered.why}` })
     }
     case 'withdrawn':
-      return withdrawn()
+      return session.wire.gone
+        ? withdrawn()
+        : end({ outcome: 'client-gone', reply: SENT_AHEAD, reason: 'too much sent ahead' })
   }
 }

@@ -19,6 +19,8 @@ export interface Destination {
   profile(): EhloProfile | undefined
   /** Reaches out for the profile. Rejects with BackendError. */
   learn(): Promise<EhloProfile>
+  /** Whether mail can be handed on now, as far as is known without trying. */
+  available(): boolean
   open(envelope: Envelope): DestinationTransaction
   /** Closes what is idle; running transactions are their owners'. */
   close(): Promise<void>
@@ -54,6 +56,7 @@ export type Delivered =
 
 export type BackendFault =
   | 'unreachable' // no connection, a bad greeting, no EHLO
+  | 'timeout' // no answer to a command
   | 'lost' // the connection broke under a command
   | 'garbage' // what came was no SMTP
   | 'busy' // all connections in use
@@ -77,6 +80,7 @@ export class BackendError extends Error {
 export function faultReply(fault: BackendFault): Reply {
   switch (fault) {
     case 'unreachable':
+    case 'timeout':
       return reply(451, [4, 1], 'Mail system not reachable, try again later')
     case 'lost':
       return reply(451, [4, 2], 'Connection inside the mail system lost, try again later')

@@ -44,7 +44,7 @@ async function beginTransaction(session: Session, envelope: Envelope): Promise<R
 // The order of the stages is the order of the filter table: the first verdict counts (P7). Who is trusted at connect is not judged by HELO,
 // whose filters ran beside that.
 async function judgeClient(session: Session, tx: Transaction): Promise<Decided | undefined> {
-  const { chain, deps } = session
+  const { chain } = session
   const connect = await session.connectResult
   tx.absorb(connect)
   if (connect.decided !== undefined) return connect.decided
@@ -53,7 +53,7 @@ async function judgeClient(session: Session, tx: Transaction): Promise<Decided |
     tx.absorb(helo)
     if (helo.decided !== undefined) return helo.decided
   }
-  const mail = await chain.mail(tx, tx.facts, { log: deps.log, trusted: tx.trusted })
+  const mail = await chain.mail(tx, tx.facts, { log: tx.log, trusted: tx.trusted })
   tx.absorb(mail)
   return mail.decided
 }
@@ -122,19 +122,22 @@ export const rcptVerb: VerbRule<'RCPT'> = {
 async function askAbout(session: Session, tx: Transaction, rcpt: EnvelopeRecipient): Promise<Reply | undefined> {
   const { deps, chain } = session
   const exempt = isExempt(deps.relay, rcpt.address)
-  if (!exempt) {
-    const refusal = standingRefusal(session, tx)
-    if (refusal !== undefined) return noted(tx, rcpt.address, refusal)
-  } else if (tx.held !== undefined && tx.backend === undefined) {
-    tx.exemptOnly = true
-    const r = await openBackend(session, tx)
-    if (!isPositive(r)) {
-      session.tx = undefined
-      return r
+  const refusal = standingRefusal(session, tx)
+  if (refusal !== undefined) {
+    if (!exempt) return noted(tx, rcpt.address, refusal)
+    // From here on the transaction takes exempt recipients only; those it has already are not made so.
+    if (tx.accepted.every((r) => isExempt(deps.relay, r.address))) tx.exemptOnly = true
+    if (tx.backend === undefined) {
+      const r = await openBackend(session, tx)
+      if (!isPositive(r)) {
+        session.tx = undefined
+        session.conduct.mailRefused()
+        return r
+      }
     }
   }
-  const result = await chain.rcpt(tx, tx.facts, { log: deps.log, trusted: tx.trusted, rcpt })
-  tx.absorb(result)
+  const result = await chain.rcpt(tx, tx.facts, { log: tx.log, trusted: tx.trusted, rcpt })
+  tx.note(result)
   const { decided } = result
   if (decided?.verdict.kind === 'hangup') return endByVerdict(session, tx, decided)
   return decided === undefined || exempt ? undefined : noted(tx, rcpt.address, verdictReply(decided, tx.id))

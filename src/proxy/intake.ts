@@ -2,12 +2,9 @@
 // Promise (P4): a message that is over a limit or defective is still read to its end, without being kept; the refusal waits until then.
 import { Message, SpoolError } from '../message/message.ts'
 import { type Reply, reply } from '../smtp/reply.ts'
-import { STOPPING, TOO_SLOW } from './replies.ts'
 import type { Session } from './session.ts'
+import { type Broken, TimedReader } from './timed-reader.ts'
 import type { Transaction } from './transaction.ts'
-
-// Minimum rate: nobody is judged by the first minute.
-const RATE_CREDIT = 60_000
 
 const STORAGE_FULL = reply(452, [3, 1], 'Out of storage, try again later')
 
@@ -22,13 +19,6 @@ export interface Lines {
   readonly longestLine: number
 }
 
-/** The end of the message never came. */
-export interface Broken {
-  /** Undefined where the client is gone. */
-  readonly reply: Reply | undefined
-  readonly why: string
-}
-
 export interface Refusal {
   readonly reply: Reply
   readonly why: string
@@ -38,8 +28,7 @@ export class Intake {
   readonly message: Message
   readonly #session: Session
   readonly #maximum: number
-  readonly #started: number
-  #octets = 0
+  readonly #reader: TimedReader
   #tooLarge = false
   #spool: SpoolError | undefined
 
@@ -49,7 +38,7 @@ export class Intake {
     this.message = new Message(deps.storage)
     tx.message = this.message
     this.#maximum = offer?.size ?? deps.limits.messageSize
-    this.#started = deps.clock.now()
+    this.#reader = new TimedReader(session)
   }
 
   /** Takes decoded octets. */
@@ -62,19 +51,8 @@ export class Intake {
 
   /** The next octets from the client, or why there are none. */
   async read(): Promise<Buffer | Broken> {
-    const { deps, wire } = this.#session
-    const { clock, limits } = deps
-    const elapsed = clock.now() - this.#started
-    if (this.#octets > 0 && this.#tooSlow(elapsed)) {
-      return { reply: TOO_SLOW, why: `fewer than ${limits.dataRate} octets a second` }
-    }
-    const chunk = await wire.read(Math.min(limits.idle, limits.dataTime - elapsed))
-    if (chunk === 'end') return { reply: undefined, why: 'the client left inside the message' }
-    if (chunk === 'timeout') return { reply: TOO_SLOW, why: 'the client stalled inside the message' }
-    if (chunk === 'interrupted') return { reply: STOPPING, why: 'the gateway stopped inside the message' }
-    this.#octets += chunk.length
     if (this.message.lagging) await this.stored()
-    return chunk
+    return this.#reader.read()
   }
 
   /** Waits for the disk. A disk that fails is remembered until the end. */
@@ -98,10 +76,6 @@ export class Intake {
     }
     const r = this.#defective(lines) ?? this.#overLimit(lines)
     return r === undefined ? undefined : { reply: r, why: `protocol: ${r.lines[0] ?? ''}` }
-  }
-
-  #tooSlow(elapsed: number): boolean {
-    return this.#octets < (this.#session.deps.limits.dataRate * (elapsed - RATE_CREDIT)) / 1000
   }
 
   #defective({ defects }: Lines): Reply | undefined {

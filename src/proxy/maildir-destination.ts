@@ -57,6 +57,10 @@ export class MaildirDestination implements Destination {
     return PROFILE
   }
 
+  available(): boolean {
+    return this.#ready
+  }
+
   open(envelope: Envelope): DestinationTransaction {
     return new MaildirTransaction(this.#options, envelope)
   }

@@ -4,11 +4,11 @@
 // Not taken: one class with a method for each verb, as every mail server read for the design has it (1,300 to 7,100 lines).
 import type { Duplex } from 'node:stream'
 import { type FilterChain, NOTHING, type StageResult } from '../filter/chain.ts'
-import { FactBoard, type SessionView } from '../filter/context.ts'
-import { type Command, parseCommand } from '../smtp/command.ts'
+import { FactBoard, type Logger, type SessionView, tagged } from '../filter/context.ts'
+import { brokenLine, type Command, parseCommand } from '../smtp/command.ts'
 import type { Offer } from '../smtp/extensions.ts'
 import { type Line, LineReader } from '../smtp/line-reader.ts'
-import { closing, type Reply, reply, replyText } from '../smtp/reply.ts'
+import { closing, type Reply, replyText } from '../smtp/reply.ts'
 import { Conduct } from './conduct.ts'
 import type { ListenerOptions, ProxyDeps } from './deps.ts'
 import { LOCAL_PROBLEM, NOT_IMPLEMENTED, STOPPING, TOO_MANY_ERRORS, TOO_SLOW, verdictReply } from './replies.ts'
@@ -53,6 +53,7 @@ export class Session implements SessionView {
   connectResult: Promise<StageResult> = Promise.resolve(NOTHING)
   heloResult: Promise<StageResult> = Promise.resolve(NOTHING)
   readonly conduct: Conduct
+  readonly log: Logger
   transactions = 0
   delivered = 0
   /** A message is coming in or on its way: a stop of the gateway waits for it. */
@@ -71,6 +72,7 @@ export class Session implements SessionView {
     this.lines = new LineReader(options.deps.limits.commandLine)
     this.secure = options.secure
     this.conduct = new Conduct(options.deps.limits)
+    this.log = tagged(options.deps.log, { session: this.id })
     this.#started = options.deps.clock.now()
   }
 
@@ -142,7 +144,7 @@ export class Session implements SessionView {
   async #open(): Promise<string | undefined> {
     const { deps, wire } = this
     wire.onInput = () => this.connectFacts.set('earlyTalker', true)
-    const { result, greeting } = this.chain.connect(this, this.connectFacts, deps.log)
+    const { result, greeting } = this.chain.connect(this, this.connectFacts, this.log)
     this.connectResult = result
     result.then((r) => {
       this.#firstAsked = r
@@ -151,7 +153,7 @@ export class Session implements SessionView {
       try {
         await deps.destination.learn()
       } catch (error) {
-        deps.log.warn({ session: this.id, error: String(error) }, 'no backend: client turned away')
+        this.log.warn({ error: String(error) }, 'no backend: client turned away')
         return this.#turnAway(closing(421, [3, 2], 'Mail system not ready, try again later'), 'no-backend')
       }
     }
@@ -220,8 +222,7 @@ export class Session implements SessionView {
       return 'endless-line'
     }
     if (line.kind === 'defect') {
-      const what = line.defect === 'too-long' ? 'Line too long' : 'Line with stray line ends or NUL'
-      return this.#send(reply(500, [5, 2], what), '')
+      return this.#send(brokenLine(line.start), '')
     }
     const parsed = parseCommand(line.bytes)
     if (parsed.kind === 'error') return this.#send(parsed.reply, parsed.verb)

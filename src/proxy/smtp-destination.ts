@@ -58,6 +58,10 @@ export class SmtpDestination implements Destination {
     return profile
   }
 
+  available(): boolean {
+    return this.#deps.pool.available
+  }
+
   open(envelope: Envelope): DestinationTransaction {
     return new SmtpTransaction(this.#deps, envelope)
   }
@@ -94,6 +98,8 @@ class SmtpTransaction implements DestinationTransaction {
 
   async rcpt(recipient: EnvelopeRecipient): Promise<Reply> {
     const connection = this.#live() ?? (await this.#replace())
+    // Another server than the one that the client was told about: its 555 would be the client's bounce.
+    if (asksForDsn(recipient) && !connection.profile.dsn) throw incapable(connection)
     const reply = await this.#say(connection, 'RCPT', recipientArgument(recipient))
     if (reply.code === 421) this.#drop()
     else if (isPositive(reply)) this.#accepted.push(recipient)
@@ -111,9 +117,12 @@ class SmtpTransaction implements DestinationTransaction {
       }
       return await this.#transmit(connection, parcel)
     } catch (error) {
+      const last = this.#connection
       this.#drop()
-      if (error instanceof BackendError) return { kind: 'failed', error }
-      throw error
+      if (!(error instanceof BackendError)) throw error
+      // Refused in the middle and then closed: the refusal is the answer, whichever of the two was noticed first.
+      if (last?.refusal !== undefined) return { kind: 'answered', reply: last.refusal, server: last.server }
+      return { kind: 'failed', error }
     }
   }
 
@@ -182,10 +191,10 @@ class SmtpTransaction implements DestinationTransaction {
       this.#deps.pool.release(connection)
       throw new BackendError('lost', connection.server, 'the client has left')
     }
-    const dsn = this.#accepted.some((r) => r.parameters.notify !== undefined || r.parameters.orcpt !== undefined)
+    const dsn = this.#accepted.some(asksForDsn)
     if (!carries(connection.profile, this.#envelope.parameters, dsn)) {
       this.#deps.pool.release(connection)
-      throw new BackendError('incapable', connection.server, 'lacks an extension that the client was offered')
+      throw incapable(connection)
     }
     return connection
   }
@@ -251,6 +260,14 @@ class SmtpTransaction implements DestinationTransaction {
     this.#connection?.close()
     this.#connection = undefined
   }
+}
+
+function asksForDsn({ parameters }: EnvelopeRecipient): boolean {
+  return parameters.notify !== undefined || parameters.orcpt !== undefined
+}
+
+function incapable(connection: BackendConnection): BackendError {
+  return new BackendError('incapable', connection.server, 'lacks an extension that the client was offered')
 }
 
 function recipientArgument(recipient: EnvelopeRecipient): string {

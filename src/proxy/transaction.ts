@@ -2,7 +2,14 @@
 // Promise (P11): it is dropped, never reset; `end` happens exactly once, gives up the backend connection and the spool file if they are still
 // held, and emits the one `transaction-ended` event.
 import type { Decided, FilterChain, StageResult } from '../filter/chain.ts'
-import { FactBoard, type Recipient, type SessionView, type TransactionView } from '../filter/context.ts'
+import {
+  FactBoard,
+  type Logger,
+  type Recipient,
+  type SessionView,
+  type TransactionView,
+  tagged,
+} from '../filter/context.ts'
 import type { HeaderField } from '../filter/filter.ts'
 import { type Found, type Weighed, weigh } from '../filter/score.ts'
 import { firstField, unfolded } from '../message/headers.ts'
@@ -22,11 +29,17 @@ export interface TransactionEnd {
   readonly backend?: { readonly name: string; readonly reply: Reply }
 }
 
+// What is kept for the event: a client may go on with refused recipients for long.
+const ANSWERED_MAX = 500
+const ASKED_MAX = 1000
+const HEADERS_MAX = 100
+
 export class Transaction implements TransactionView {
   readonly id: string
   readonly session: SessionView
   readonly envelope: Envelope
   readonly facts = new FactBoard()
+  readonly log: Logger
   readonly found: Found[] = []
   readonly headers: HeaderField[] = []
   readonly accepted: EnvelopeRecipient[] = []
@@ -42,6 +55,7 @@ export class Transaction implements TransactionView {
   readonly #deps: ProxyDeps
   readonly #chain: FilterChain
   readonly #asked: AskedFilter[] = []
+  readonly #symbols = new Set<string>()
   readonly #answered: { address: string; reply: string }[] = []
   readonly #started: number
   #ended = false
@@ -52,6 +66,7 @@ export class Transaction implements TransactionView {
     this.id = options.id
     this.session = options.session
     this.envelope = options.envelope
+    this.log = tagged(deps.log, { session: options.session.id, id: options.id })
     this.#started = deps.clock.now()
   }
 
@@ -73,10 +88,20 @@ export class Transaction implements TransactionView {
 
   /** Takes over what a stage found; its verdict is the caller's to act on. */
   absorb(result: StageResult): void {
-    this.found.push(...result.found)
-    this.headers.push(...result.headers)
-    this.#asked.push(...result.asked)
+    this.note(result)
     this.trusted ||= result.trusted
+  }
+
+  /** Takes over what was found about one recipient: it says nothing about the others, trust least of all. */
+  note(result: StageResult): void {
+    for (const found of result.found) {
+      const key = `${found.filter} ${found.finding.symbol}`
+      if (this.#symbols.has(key)) continue
+      this.#symbols.add(key)
+      this.found.push(found)
+    }
+    this.headers.push(...result.headers.slice(0, HEADERS_MAX - this.headers.length))
+    this.#asked.push(...result.asked.slice(0, ASKED_MAX - this.#asked.length))
   }
 
   weighed(): Weighed {
@@ -85,7 +110,8 @@ export class Transaction implements TransactionView {
 
   /** Notes what a recipient was answered. */
   answered(address: Address, reply: Reply): void {
-    this.#answered.push({ address: addressText(address), reply: oneLine(reply) })
+    if (this.#answered.length < ANSWERED_MAX)
+      this.#answered.push({ address: addressText(address), reply: oneLine(reply) })
   }
 
   end(end: TransactionEnd): void {

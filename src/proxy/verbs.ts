@@ -43,7 +43,7 @@ function hello(session: Session, command: CommandOf<'HELO' | 'EHLO'>): Reply {
   endTransaction(session)
   facts.clear()
   session.helo = { verb: command.verb, name: command.name }
-  session.heloResult = chain.helo(session, facts, deps.log)
+  session.heloResult = chain.helo(session, facts, session.log)
   session.offer = commonOffer(profile === undefined ? [] : [profile], deps.limits.messageSize)
   const greeting = `${deps.hostname} greets ${command.name.replace(/[^a-zA-Z0-9.:[\]_-]/g, '?')}`
   return {

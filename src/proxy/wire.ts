@@ -44,6 +44,11 @@ export class Wire {
     return this.#gone
   }
 
+  /** More came than is kept, and reading has stopped: whether the client is still there cannot be seen. */
+  get overrun(): boolean {
+    return this.#inputOctets >= INPUT_MAX
+  }
+
   /** Octets came that nobody has read. */
   get hasInput(): boolean {
     return this.#input.length > 0

@@ -53,7 +53,8 @@ export function parseScores(text: string, file: string): Map<string, Score> {
   const problems = document.errors.map((e) => `${file}:${at(e.pos[0]).line}:${at(e.pos[0]).col}: ${e.message}`)
   const scores = new Map<string, Score>()
   const { contents } = document
-  if (contents !== null && !isMap(contents)) problems.push(`${file}:1:1: expected lines such as 'SYMBOL: 1.5'`)
+  const empty = contents === null || (isScalar(contents) && contents.value === null) // nothing, or `---` and nothing
+  if (!empty && !isMap(contents)) problems.push(`${file}:1:1: expected lines such as 'SYMBOL: 1.5'`)
   for (const { key, value } of isMap(contents) ? contents.items : []) {
     const where = isScalar(key) ? at(key.range?.[0] ?? 0) : { line: 1, col: 1 }
     const symbol = isScalar(key) ? String(key.value) : ''

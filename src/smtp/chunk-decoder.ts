@@ -53,7 +53,7 @@ export class ChunkDecoder {
           this.#give(CRLF)
           from = i + 1
         }
-        this.#endLine(i)
+        this.#endLine(afterCr ? i - 1 : i, i + 1)
         afterCr = false
         continue
       }
@@ -76,10 +76,10 @@ export class ChunkDecoder {
   // First octet of the current line within the current chunk.
   #lineFrom = 0
 
-  #endLine(at: number): void {
+  #endLine(at: number, next: number): void {
     this.#longest = Math.max(this.#longest, this.#lineOctets + at - this.#lineFrom)
     this.#lineOctets = 0
-    this.#lineFrom = at + 1
+    this.#lineFrom = next
   }
 
   #emit(chunk: Buffer, from: number, to: number): void {

@@ -40,7 +40,7 @@ const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 export function parseCommand(bytes: Buffer): ParsedCommand {
   const text = lineText(bytes)
   if (text === undefined || LINE_CONTROLS.test(text)) {
-    return failure('', reply(500, [5, 2], 'Line is not plain text'))
+    return failure('', brokenLine(bytes.toString('latin1', 0, 5)))
   }
   // S-009: trailing blanks are tolerated.
   const line = withoutTrailingBlanks(text)
@@ -55,6 +55,13 @@ function withoutTrailingBlanks(text: string): string {
   let end = text.length
   while (end > 0 && (text[end - 1] === ' ' || text[end - 1] === '\t')) end--
   return text.slice(0, end)
+}
+
+/** The reply to a line that is no command at all. Behind a broken BDAT comes a payload of unknown length: close. */
+export function brokenLine(start: string): Reply {
+  return /^BDAT/i.test(start)
+    ? closing(500, [5, 2], 'Broken BDAT, closing')
+    : reply(500, [5, 2], 'Line too long, or with control characters or stray line ends')
 }
 
 function lineText(bytes: Buffer): string | undefined {

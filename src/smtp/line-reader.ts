@@ -7,13 +7,15 @@ export type LineDefect = 'too-long' | 'bare-cr' | 'bare-lf' | 'nul'
 
 export type Line =
   | { readonly kind: 'line'; readonly bytes: Buffer }
-  | { readonly kind: 'defect'; readonly defect: LineDefect }
+  /** `start`: its first octets, enough to tell the verb. */
+  | { readonly kind: 'defect'; readonly defect: LineDefect; readonly start: string }
   /** So much without a CRLF that waiting on makes no sense: close. Told once; nothing comes after it. */
   | { readonly kind: 'endless' }
 
 const CR = 0x0d
 const LF = 0x0a
 const EMPTY = Buffer.alloc(0)
+const START = 8
 
 /** Without a CRLF in this many octets the client is not speaking SMTP. */
 export const ENDLESS_OCTETS = 65_536
@@ -25,6 +27,7 @@ export class LineReader {
   #start = 0 // first octet of the current line
   #scan = 0 // where the search for LF goes on
   #skipped = 0 // octets of the current line that were thrown away because it is over the limit
+  #skippedStart = ''
   #bareLf = false
   #gaveUp = false // after 'endless': what follows is no command, whatever it looks like
   #ready: { line: Line; next: number } | undefined
@@ -103,11 +106,20 @@ export class LineReader {
   }
 
   #complete(bytes: Buffer): Line {
-    if (this.#skipped > 0 || bytes.length + 2 > this.limit) return { kind: 'defect', defect: 'too-long' }
-    if (this.#bareLf) return { kind: 'defect', defect: 'bare-lf' }
-    if (bytes.includes(CR)) return { kind: 'defect', defect: 'bare-cr' }
-    if (bytes.includes(0)) return { kind: 'defect', defect: 'nul' }
-    return { kind: 'line', bytes }
+    const defect = this.#defect(bytes)
+    if (defect === undefined) return { kind: 'line', bytes }
+    return {
+      kind: 'defect',
+      defect,
+      start: this.#skipped > 0 ? this.#skippedStart : bytes.toString('latin1', 0, START),
+    }
+  }
+
+  #defect(bytes: Buffer): LineDefect | undefined {
+    if (this.#skipped > 0 || bytes.length + 2 > this.limit) return 'too-long'
+    if (this.#bareLf) return 'bare-lf'
+    if (bytes.includes(CR)) return 'bare-cr'
+    return bytes.includes(0) ? 'nul' : undefined
   }
 
   #incomplete(): { line: Line; next: number } | undefined {
@@ -115,6 +127,7 @@ export class LineReader {
     if (this.buffered + this.#skipped >= ENDLESS_OCTETS) return this.#giveUp()
     if (this.buffered > this.limit) {
       // The line is too long whatever follows: keep one octet, which may be the CR of its end.
+      if (this.#skipped === 0) this.#skippedStart = this.#buffer.toString('latin1', this.#start, this.#start + START)
       this.#skipped += this.buffered - 1
       this.#buffer = Buffer.from(this.#buffer.subarray(this.#buffer.length - 1))
       this.#start = 0

@@ -79,6 +79,7 @@ export async function buildGateway(script: Script, dial: () => Duplex): Promise<
     storage: {
       memory: limits.memory_per_message,
       headerSize: limits.header_size,
+      headerFields: limits.header_fields,
       spoolDir: of(script, 'spool')[0]?.text === 'broken' ? join(spoolDir, 'missing') : spoolDir,
     },
     hasRoom: async (octets) => octets <= room,

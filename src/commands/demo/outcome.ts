@@ -93,9 +93,11 @@ export function contentProblem(sent: Buffer, stored: Buffer): string | undefined
   const added = stored.length - sent.length
   if (added < 0) return `${-added} octets are missing`
   if (!stored.subarray(added).equals(sent)) return 'not the octets that were sent'
-  const { fields, end } = parseHeader(stored.subarray(0, added))
-  const foreign = fields.find((field) => !OURS.test(field.name))
-  if (end !== added || foreign !== undefined) return 'something other than our headers stands before the message'
+  const { fields } = parseHeader(stored.subarray(0, added))
+  const ours = fields
+    .filter((field) => OURS.test(field.name))
+    .reduce((octets, field) => octets + field.end - field.start, 0)
+  if (ours !== added) return 'something other than our headers stands before the message'
   // RFC 5321 4.4: a server that takes a message leaves its trace.
   if (!fields.some((field) => field.name === 'Received')) return 'the Received header is missing'
   return undefined

@@ -1,0 +1,106 @@
+// What counts as an opinion: the answer of a plugin is checked like any input from elsewhere.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { opinionDefect } from '../../src/filter/opinion.ts'
+
+const reason = 'because'
+const finding = (symbol: unknown) => ({ findings: [{ symbol }] })
+const header = (name: unknown, value: unknown = 'v') => ({ headers: [{ name, value }] })
+const replied = (kind: string, reply: unknown) => ({ verdict: { kind, reason, reply } })
+
+for (const proper of [
+  undefined,
+  {},
+  { findings: [] },
+  { findings: undefined, headers: undefined, verdict: undefined },
+  finding('A'),
+  finding('A_9'),
+  finding('A'.repeat(64)),
+  { findings: [{ symbol: 'A', detail: 'any text\r\n at all' }] },
+  { findings: Array.from({ length: 1000 }, () => ({ symbol: 'A' })) },
+  header('X-Mine'),
+  header('Subject', ''),
+  header('X-Mine', '\ttab and ~'),
+  { verdict: { kind: 'trust', reason } },
+  { verdict: { kind: 'hangup', reason } },
+  replied('defer', { code: 450, lines: ['later'] }),
+  replied('reject', { code: 550, lines: ['no', 'really'], enhanced: [7, 23] }),
+  replied('hangup', { code: 421, lines: [] }),
+]) {
+  test(`an opinion: ${JSON.stringify(proper)?.slice(0, 80)}`, () => assert.equal(opinionDefect(proper), undefined))
+}
+
+const table: readonly (readonly [string, unknown])[] = [
+  ['null', null],
+  ['a boolean', true],
+  ['a text', 'reject'],
+  ['a number', 550],
+  ['a symbol', Symbol('x')],
+  ['a function', () => {}],
+  ['an empty list', []],
+  ['a list of findings', [{ symbol: 'A' }]],
+  ['an error that was returned, not thrown', new Error('x')],
+  ['a map', new Map()],
+  ['an unknown property', { finding: [] }],
+  ['findings that are no list', { findings: { symbol: 'A' } }],
+  ['findings that are null', { findings: null }],
+  ['findings like a list', { findings: { length: 1, 0: { symbol: 'A' } } }],
+  ['a finding that is a text', { findings: ['A'] }],
+  ['a finding that is missing', { findings: [undefined] }],
+  ['a hole in the list', { findings: Array(1) }],
+  ['no symbol', { findings: [{}] }],
+  ['a symbol in lower case', finding('a')],
+  ['a symbol that starts with a digit', finding('9A')],
+  ['a symbol with a line end', finding('A\n')],
+  ['a symbol with a blank', finding('A B')],
+  ['a long symbol', finding('A'.repeat(65))],
+  ['an empty symbol', finding('')],
+  ['a symbol that is an object', finding({ toString: () => 'A' })],
+  ['a detail that is no text', { findings: [{ symbol: 'A', detail: 7 }] }],
+  ['too many findings', { findings: Array.from({ length: 1001 }, () => ({ symbol: 'A' })) }],
+  ['too many headers', { headers: Array.from({ length: 21 }, () => ({ name: 'X-A', value: '' })) }],
+  ['a header without a name', header('')],
+  ['a header with a colon in its name', header('X-A:')],
+  ['a header with a blank in its name', header('X A')],
+  ['a header with a line end in its name', header('X-A\r\nX-B')],
+  ['a header beyond ASCII in its name', header('X-Ä')],
+  ['a header with a line end in its value', header('X-A', 'a\r\nX-B: c')],
+  ['a header with a bare LF', header('X-A', 'a\n')],
+  ['a header with a NUL', header('X-A', 'a\0')],
+  ['a header beyond ASCII in its value', header('X-A', 'ä')],
+  ['a header of great length', header('X-A', 'a'.repeat(901))],
+  ['a header whose value is no text', header('X-A', ['a'])],
+  ['our own Received', header('received')],
+  ['our own Authentication-Results', header('Authentication-Results')],
+  ['our own X-Spam-Flag', header('x-spam-flag')],
+  ['our own X-Postern-Id', header('X-POSTERN-Id')],
+  ['a verdict that is null', { verdict: null }],
+  ['a verdict that is a text', { verdict: 'reject' }],
+  ['a verdict without a reason', { verdict: { kind: 'reject' } }],
+  ['a verdict with an empty reason', { verdict: { kind: 'reject', reason: '' } }],
+  ['a verdict whose reason is no text', { verdict: { kind: 'reject', reason: 7 } }],
+  ['a verdict of another kind', { verdict: { kind: 'discard', reason } }],
+  ['a verdict of no kind', { verdict: { reason } }],
+  ['a kind that every object has', { verdict: { kind: 'constructor', reason } }],
+  ['a reject with 4xx', replied('reject', { code: 450, lines: [''] })],
+  ['a reject with 2xx', replied('reject', { code: 250, lines: [''] })],
+  ['a defer with 5xx', replied('defer', { code: 550, lines: [''] })],
+  ['a defer with 3xx', replied('defer', { code: 354, lines: [''] })],
+  ['a hangup with another code', replied('hangup', { code: 450, lines: [''] })],
+  ['a code that is a text', replied('reject', { code: '550', lines: [''] })],
+  ['a code with a fraction', replied('reject', { code: 550.5, lines: [''] })],
+  ['a code that is no number', replied('reject', { code: Number.NaN, lines: [''] })],
+  ['a reply that is a text', replied('reject', '550 no')],
+  ['a reply that is null', replied('reject', null)],
+  ['a reply without lines', replied('reject', { code: 550 })],
+  ['a reply with a text for lines', replied('reject', { code: 550, lines: 'no' })],
+  ['a reply with lines that are no texts', replied('reject', { code: 550, lines: [7] })],
+  ['an enhanced code that is a text', replied('reject', { code: 550, lines: [''], enhanced: '5.7.1' })],
+  ['an enhanced code of three parts', replied('reject', { code: 550, lines: [''], enhanced: [5, 7, 1] })],
+  ['an enhanced code of fractions', replied('reject', { code: 550, lines: [''], enhanced: [7, 0.5] })],
+  ['an enhanced code below zero', replied('reject', { code: 550, lines: [''], enhanced: [7, -1] })],
+  ['an enhanced code beyond 999', replied('reject', { code: 550, lines: [''], enhanced: [7, 1000] })],
+]
+for (const [name, nonsense] of table) {
+  test(`nonsense: ${name}`, () => assert.equal(typeof opinionDefect(nonsense), 'string'))
+}
