@@ -67,17 +67,15 @@ async function deliver(session: Session, tx: Transaction, approved: Approved): P
   const { backend } = tx
   const { message, action } = approved
   // Whoever has closed its side counts as gone: it could not be told what became of the message.
-  if (backend === undefined || session.wire.gone) {
-    tx.end({ outcome: 'client-gone', reply: undefined, action, reason: 'the client left before the commit' })
-    return undefined
-  }
+  const wanted = () => !session.wire.gone && !session.wire.overrun
+  if (backend === undefined || !wanted()) return conclude(session, tx, { delivered: { kind: 'withdrawn' }, action })
   const own = ownHeaders(session, tx, approved)
   let delivered: Delivered
   try {
     delivered = await backend.deliver({
       id: tx.id,
       content: () => content(own, message, session.deps.hostname),
-      wanted: () => !session.wire.gone && !session.wire.overrun,
+      wanted,
     })
   } catch (error) {
     if (!(error instanceof SpoolError)) throw error

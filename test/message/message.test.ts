@@ -235,3 +235,12 @@ test('nobody is told of a failure that nobody waits for', async (t) => {
   await new Promise((resolve) => setImmediate(resolve))
   assert.equal(unhandled.mock.callCount(), 0)
 })
+
+test('a header that comes in two octets at a time is looked through once', { timeout: 20_000 }, () => {
+  const message = new Message({ memory: 1000, spoolDir: tmpdir(), headerSize: 256 * 1024, headerFields: 1000 })
+  const pieces = [Buffer.from('a:'), Buffer.from('\r\n')]
+  // 256 KiB of header: looking through it anew for every piece would take minutes.
+  for (let i = 0; i < 64 * 1024; i++) for (const piece of pieces) message.append(piece)
+  assert.equal(message.header().fields.length, 1001)
+  message.dispose()
+})
