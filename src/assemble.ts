@@ -98,7 +98,9 @@ function buildListeners(loaded: LoadedConfig, identities: Identities | undefined
     const tls =
       mode === 'off' || identities === undefined ? undefined : { mode, terminator: new TlsTerminator(identities) }
     const { name, kind, address, bare_newline: bareNewline, chunking } = config
-    return { listener: { name, kind, bareNewline, chunking, tls }, address }
+    const proxyFrom = new NetworkSet(config.proxy_protocol_from)
+    const xclientFrom = new NetworkSet(config.xclient_from)
+    return { listener: { name, kind, bareNewline, chunking, tls, proxyFrom, xclientFrom }, address }
   })
 }
 
@@ -119,6 +121,7 @@ function buildDestination(
     return { destination: new MaildirDestination(maildir), pool: undefined }
   }
   const { limits, hostname } = config
+  const clientAddress = backend.client_address ?? 'none'
   const pool = new BackendPool({
     servers,
     hostname,
@@ -128,8 +131,12 @@ function buildDestination(
     idle: backend.idle ?? 0,
     connectTimeout: limits.backend_connect,
     commandTimeout: limits.backend_command,
+    clientAddress,
   })
-  return { destination: new SmtpDestination({ pool, clock, events, dotTimeout: limits.backend_dot }), pool }
+  return {
+    destination: new SmtpDestination({ pool, clock, events, clientAddress, dotTimeout: limits.backend_dot }),
+    pool,
+  }
 }
 
 /** Where mail goes if no server stands behind the gateway. */

@@ -19,6 +19,13 @@ const listener = z.strictObject({
     .describe(
       'TLS towards clients; starttls where there is a certificate, else off; required: no mail without it; implicit: from the first octet',
     ),
+  proxy_protocol_from: z
+    .array(cidr())
+    .default([])
+    .describe(
+      'Load balancers: they must begin with a PROXY header (v1 or v2), and nobody else may connect. Empty: none',
+    ),
+  xclient_from: z.array(cidr()).default([]).describe('Servers that may say with XCLIENT or XFORWARD who the client is'),
   chunking: z.boolean().default(true).describe('Offer CHUNKING (BDAT)'),
   bare_newline: z
     .enum(['normalize', 'reject'])
@@ -36,7 +43,10 @@ const backend = z
   .strictObject({
     servers: z.array(hostPort()).min(1).optional().describe('The servers behind the gateway, in order of preference'),
     balance: z.enum(['failover']).default('failover').describe('How to choose among the servers'),
-    client_address: z.enum(['none']).default('none').describe("How the backend learns the client's address"),
+    client_address: z
+      .enum(['auto', 'xclient', 'proxy-v1', 'proxy-v2', 'none'])
+      .default('auto')
+      .describe("How the backend learns the client's address; auto: by XCLIENT where it is offered"),
     tls: z.enum(['off']).default('off').describe('TLS towards the backend'),
     connections: count(1).default(50).describe('Connections to one server at most'),
     idle: duration().prefault('20s').describe('How long an unused connection is kept for the next message'),

@@ -45,6 +45,8 @@ interface StageRequest {
   readonly trusted: boolean
   readonly deadline?: number
   readonly recipient?: string
+  /** Aborted from outside when nobody needs the answers any more. */
+  readonly cancel?: AbortController
   readonly call: Call
 }
 
@@ -64,12 +66,13 @@ export class FilterChain {
     session: SessionView,
     facts: FactBoard,
     log: Logger,
-  ): { result: Promise<StageResult>; greeting: Promise<unknown> } {
+  ): { result: Promise<StageResult>; greeting: Promise<unknown>; cancel: () => void } {
     const asking = new Map<InstalledFilter, Promise<unknown>>()
     const call: Call = (f, io) => f.filter.connect?.(session, io)
-    const result = this.#sideBySide({ stage: 'connect', log, facts, trusted: false, call }, asking)
+    const cancel = new AbortController()
+    const result = this.#sideBySide({ stage: 'connect', log, facts, trusted: false, cancel, call }, asking)
     const holders = [...asking].filter(([f]) => f.holdsGreeting).map(([, answer]) => answer)
-    return { result, greeting: Promise.all(holders) }
+    return { result, greeting: Promise.all(holders), cancel: () => cancel.abort() }
   }
 
   get holdsGreeting(): boolean {
@@ -143,7 +146,7 @@ export class FilterChain {
   ): Promise<StageResult> {
     const filters = this.#of(request.stage).filter((f) => !request.trusted || f.always)
     if (filters.length === 0) return { ...NOTHING, trusted: request.trusted }
-    const cancel = new AbortController()
+    const cancel = request.cancel ?? new AbortController()
     const answers: Promise<Answered>[] = []
     let unanswered = 0
     for (const installed of filters) {

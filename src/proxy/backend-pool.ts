@@ -3,14 +3,25 @@
 // (rule 8: after any abort it is closed); whoever waits for one waits a bounded time; servers are tried in the order they are listed.
 import type { Clock, Timer } from '../net/clock.ts'
 import type { EhloProfile } from '../smtp/extensions.ts'
+import type { ProxyAddress } from '../smtp/proxy-header.ts'
 import { BackendConnection, type BackendOptions, type Server } from './backend.ts'
 import { BackendError } from './destination.ts'
+import { type ClientAddressMode, type ClientIdentity, connectionPrelude, mayPool } from './identity.ts'
 
-export interface PoolOptions extends Omit<BackendOptions, 'server'> {
+export interface PoolOptions extends Omit<BackendOptions, 'server' | 'prelude'> {
   readonly servers: readonly Server[]
   readonly connectionsPerServer: number
   /** How long an unused connection is kept, milliseconds. */
   readonly idle: number
+  readonly clientAddress: ClientAddressMode
+}
+
+/** What is wanted of a connection. */
+export interface Wish {
+  /** A new one, never used. */
+  readonly fresh?: boolean
+  /** For whom; without one it is for us (a probe). */
+  readonly client?: ClientIdentity
 }
 
 export interface PoolState {
@@ -75,11 +86,11 @@ export class BackendPool {
   }
 
   /** A connection for one transaction: an idle one unless `fresh`. Rejects with BackendError (`unreachable`, `busy`). */
-  async acquire(fresh = false): Promise<BackendConnection> {
+  async acquire(wish: Wish = {}): Promise<BackendConnection> {
     let failure: BackendError | undefined
     for (const lane of this.#lanes) {
       try {
-        return await this.#fromLane(lane, fresh)
+        return await this.#fromLane(lane, wish)
       } catch (error) {
         if (!(error instanceof BackendError)) throw error
         failure ??= error
@@ -96,7 +107,7 @@ export class BackendPool {
     const unknown = this.#lanes.filter((lane) => lane.profile === undefined || lane.away)
     if (unknown.length === 0) return
     try {
-      await Promise.any(unknown.map(async (lane) => this.release(await this.#fromLane(lane, false))))
+      await Promise.any(unknown.map(async (lane) => this.release(await this.#fromLane(lane, {}))))
     } catch (error) {
       if (this.profiles().length > 0) return
       throw error instanceof AggregateError ? error.errors[0] : error
@@ -107,7 +118,7 @@ export class BackendPool {
   release(connection: BackendConnection): void {
     const lane = this.#lanes.find((l) => l.name === connection.server)
     if (lane === undefined || !connection.alive) return
-    if (this.#closed || !connection.clean) {
+    if (this.#closed || !connection.clean || !mayPool(this.#options.clientAddress)) {
       connection.close()
       return
     }
@@ -130,13 +141,14 @@ export class BackendPool {
     }
   }
 
-  async #fromLane(lane: Lane, fresh: boolean): Promise<BackendConnection> {
+  async #fromLane(lane: Lane, wish: Wish): Promise<BackendConnection> {
+    const fresh = wish.fresh === true || !mayPool(this.#options.clientAddress)
     for (;;) {
       const idle = fresh ? undefined : this.#takeIdle(lane)
       if (idle !== undefined) return idle
       if (lane.open >= this.#options.connectionsPerServer) this.#giveUpIdle(lane)
       const handed = lane.open < this.#options.connectionsPerServer ? this.#newSlot(lane) : await this.#wait(lane)
-      if (handed === 'slot') return this.#connect(lane)
+      if (handed === 'slot') return this.#connect(lane, wish.client)
       if (handed.alive && !fresh) {
         handed.uses++
         return handed
@@ -169,10 +181,11 @@ export class BackendPool {
   }
 
   // Its slot is counted already.
-  async #connect(lane: Lane): Promise<BackendConnection> {
-    const { servers: _servers, connectionsPerServer: _max, idle: _idle, ...options } = this.#options
+  async #connect(lane: Lane, client: ClientIdentity | undefined): Promise<BackendConnection> {
+    const { servers: _servers, connectionsPerServer: _max, idle: _idle, clientAddress, ...options } = this.#options
+    const prelude = (own: ProxyAddress) => connectionPrelude(clientAddress, client, own)
     try {
-      const connection = await BackendConnection.connect({ ...options, server: lane.server })
+      const connection = await BackendConnection.connect({ ...options, server: lane.server, prelude })
       lane.profile = connection.profile
       lane.away = false
       connection.onClosed = () => this.#left(lane, connection)

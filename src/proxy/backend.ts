@@ -24,6 +24,8 @@ export interface BackendOptions {
   readonly commandTimeout: number
   readonly clock: Clock
   readonly events: EventBus
+  /** What goes before everything else (the PROXY protocol), given our own address. */
+  readonly prelude?: (own: { readonly address: string; readonly port: number }) => Buffer | undefined
   /** For tests; the default is TCP. */
   readonly dial?: (server: Server) => Duplex
 }
@@ -37,6 +39,8 @@ interface Waiting {
 }
 
 export class BackendConnection {
+  /** The client that the server was told about last (XCLIENT). */
+  identity: string | undefined
   /** How often it was taken from the pool before. */
   uses = 0
   profile: EhloProfile = parseEhlo([])
@@ -57,12 +61,25 @@ export class BackendConnection {
   private constructor(options: BackendOptions) {
     this.#options = options
     this.server = `${options.server.host}:${options.server.port}`
-    this.#stream = options.dial?.(options.server) ?? tcpConnect({ ...options.server, noDelay: true, keepAlive: true })
+    this.#stream = options.dial?.(options.server) ?? this.#tcp(options)
+    if (options.dial !== undefined) this.#prepend(options.prelude?.({ address: '127.0.0.1', port: 0 }))
     this.#stream.on('data', (chunk: Buffer) => this.#receive(chunk))
     this.#stream.on('drain', () => this.#drained())
     this.#stream.on('error', (error) => this.#fail('lost', `connection failed: ${error.message}`))
     this.#stream.on('end', () => this.#fail('lost', 'closed by the server'))
     this.#stream.on('close', () => this.#fail('lost', 'connection closed'))
+  }
+
+  #tcp(options: BackendOptions): Duplex {
+    const socket = tcpConnect({ ...options.server, noDelay: true, keepAlive: true })
+    socket.once('connect', () => {
+      this.#prepend(options.prelude?.({ address: socket.localAddress ?? '127.0.0.1', port: socket.localPort ?? 0 }))
+    })
+    return socket
+  }
+
+  #prepend(octets: Buffer | undefined): void {
+    if (octets !== undefined) this.#stream.write(octets)
   }
 
   /** Connects, reads the greeting and says EHLO. Rejects with a BackendError of fault `unreachable`. */
@@ -73,7 +90,7 @@ export class BackendConnection {
     try {
       const greeting = await connection.#expect('CONNECT', left())
       if (greeting.code !== 220) throw connection.#refused('greeting', greeting)
-      await connection.#hello(left())
+      await connection.hello(options.hostname, left())
       // A good-bye in the same segment as the answer to EHLO.
       if (connection.#failure !== undefined) throw connection.#failure
     } catch (error) {
@@ -161,15 +178,14 @@ export class BackendConnection {
   }
 
   // RFC 5321 3.2: a server that does not know EHLO is asked with HELO. Every other refusal is a fault of its set-up: temporary to the client.
-  async #hello(timeout: number): Promise<void> {
-    const { hostname } = this.#options
-    const hello = await this.command('EHLO', hostname, timeout)
+  async hello(name = this.#options.hostname, timeout = this.#options.commandTimeout): Promise<void> {
+    const hello = await this.command('EHLO', name, timeout)
     if (hello.code === 250) {
       this.profile = parseEhlo(hello.lines)
       return
     }
     if (hello.code !== 500 && hello.code !== 502) throw this.#refused('EHLO', hello)
-    const old = await this.command('HELO', hostname, timeout)
+    const old = await this.command('HELO', name, timeout)
     if (old.code !== 250) throw this.#refused('HELO', old)
   }
 

@@ -4,6 +4,7 @@ import type { Logger } from '../filter/context.ts'
 import type { ActionThresholds, WeightOf } from '../filter/score.ts'
 import type { MessageStorage } from '../message/message.ts'
 import type { Clock } from '../net/clock.ts'
+import type { NetworkSet } from '../net/ip.ts'
 import type { EventBus } from '../observe/events.ts'
 import type { Destination } from './destination.ts'
 import type { RelayPolicy } from './relay.ts'
@@ -38,6 +39,10 @@ export interface ListenerOptions {
   readonly bareNewline: 'normalize' | 'reject'
   /** How and with what TLS is offered. */
   readonly tls: { readonly mode: 'starttls' | 'required' | 'implicit'; readonly terminator: TlsTerminator } | undefined
+  /** Who must begin with a PROXY header, and nobody else may connect; empty: no PROXY protocol. */
+  readonly proxyFrom: NetworkSet
+  /** Who may say with XCLIENT or XFORWARD who the client is. */
+  readonly xclientFrom: NetworkSet
   /** Whether BDAT is offered. */
   readonly chunking: boolean
 }

@@ -1,8 +1,9 @@
 // Where approved mail goes, as the session sees it: an SMTP server or a Maildir. One contract, so that neither is a special case.
 // The steps follow the dialogue: mail, rcpt (each answered by the destination itself), deliver; or abort at any time.
 import type { Address } from '../smtp/address.ts'
-import type { EhloProfile, MailParameters, RcptParameters } from '../smtp/extensions.ts'
+import type { MailParameters, Offer, RcptParameters } from '../smtp/extensions.ts'
 import { type Reply, reply } from '../smtp/reply.ts'
+import type { ClientIdentity } from './identity.ts'
 
 export interface Envelope {
   readonly reversePath: Address | null
@@ -16,12 +17,12 @@ export interface EnvelopeRecipient {
 
 export interface Destination {
   /** What clients may use, from what every server behind it announced; undefined while none has been reached. */
-  profile(): EhloProfile | undefined
-  /** Reaches out for the profile. Rejects with BackendError. */
-  learn(): Promise<EhloProfile>
+  offer(): Offer | undefined
+  /** Reaches out to learn what may be offered. Rejects with BackendError. */
+  learn(): Promise<void>
   /** Whether mail can be handed on now, as far as is known without trying. */
   available(): boolean
-  open(envelope: Envelope): DestinationTransaction
+  open(envelope: Envelope, client: ClientIdentity): DestinationTransaction
   /** Closes what is idle; running transactions are their owners'. */
   close(): Promise<void>
 }

@@ -20,6 +20,7 @@ export const mailVerb: VerbRule<'MAIL'> = {
     const { offer } = session
     if (session.helo === undefined || offer === undefined) return reply(503, [5, 1], 'Say EHLO first')
     if (session.tx !== undefined) return reply(503, [5, 1], 'A transaction is open')
+    if (session.healthCheck) return reply(550, [7, 1], 'This connection is a health check')
     const parsed = parseMailParameters(command.parameters, offer)
     if (parsed.kind === 'error') return parsed.reply
     // RFC 1870 6.1
@@ -68,7 +69,7 @@ async function passMail(session: Session): Promise<Reply> {
 
 /** Says MAIL to the backend; where it does not take it, the transaction is over. */
 async function openBackend(session: Session, tx: Transaction): Promise<Reply> {
-  const backend = session.deps.destination.open(tx.envelope)
+  const backend = session.deps.destination.open(tx.envelope, session.identity)
   tx.backend = backend
   try {
     const answer = await backend.mail()

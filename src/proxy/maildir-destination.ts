@@ -6,7 +6,7 @@ import { type FileHandle, mkdir, open, rename, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../net/clock.ts'
 import { addressText } from '../smtp/address.ts'
-import type { EhloProfile } from '../smtp/extensions.ts'
+import type { Offer } from '../smtp/extensions.ts'
 import { type Reply, reply } from '../smtp/reply.ts'
 import {
   BackendError,
@@ -18,9 +18,8 @@ import {
   type Parcel,
 } from './destination.ts'
 
-const PROFILE: EhloProfile = {
+const OFFER: Offer = {
   size: Number.POSITIVE_INFINITY,
-  pipelining: true,
   eightBitMime: true,
   smtpUtf8: true,
   // A Maildir sends no delivery status notifications.
@@ -41,12 +40,12 @@ export class MaildirDestination implements Destination {
     this.#options = options
   }
 
-  profile(): EhloProfile | undefined {
-    return this.#ready ? PROFILE : undefined
+  offer(): Offer | undefined {
+    return this.#ready ? OFFER : undefined
   }
 
   /** Makes the three folders where they are missing. Rejects with BackendError (`storage`). */
-  async learn(): Promise<EhloProfile> {
+  async learn(): Promise<void> {
     try {
       for (const part of ['tmp', 'new', 'cur'])
         await mkdir(join(this.#options.path, part), { recursive: true, mode: 0o700 })
@@ -54,7 +53,6 @@ export class MaildirDestination implements Destination {
       throw storageError(error)
     }
     this.#ready = true
-    return PROFILE
   }
 
   available(): boolean {

@@ -7,11 +7,13 @@ import type { TLSSocket } from 'node:tls'
 import { canonicalAddress, clientKey } from '../net/ip.ts'
 import { closing, type Reply, replyText } from '../smtp/reply.ts'
 import type { ListenerOptions, ProxyDeps } from './deps.ts'
-import { Session } from './session.ts'
+import { readProxyHeader } from './proxy-intro.ts'
+import { type ClientAddress, Session } from './session.ts'
 import { factsOf, type SecureFacts, type TlsTerminator } from './tls.ts'
 
 const TOO_MANY = closing(421, [3, 2], 'Too many connections, try again later')
 const TOO_MANY_FROM_YOU = closing(421, [7, 0], 'Too many connections from your address')
+const NOT_FROM_YOU = closing(421, [7, 0], 'Not accepted from your address')
 const LINGER = 2000
 const HANDSHAKE = 30_000
 
@@ -28,17 +30,28 @@ export class ConnectionCounter {
     return this.#byClient.get(key) ?? 0
   }
 
-  enter(key: string): void {
+  enter(): void {
     this.#all++
+  }
+
+  leave(): void {
+    this.#all--
+  }
+
+  enterClient(key: string): void {
     this.#byClient.set(key, this.of(key) + 1)
   }
 
-  leave(key: string): void {
-    this.#all--
+  leaveClient(key: string): void {
     const left = this.of(key) - 1
     if (left > 0) this.#byClient.set(key, left)
     else this.#byClient.delete(key)
   }
+}
+
+interface Caller {
+  readonly client: ClientAddress
+  readonly healthCheck: boolean
 }
 
 export interface ServerOptions {
@@ -96,34 +109,71 @@ export class SmtpServer {
     grace.clear()
   }
 
+  // The cap on all connections comes first; the caller's address is looked at only when it is known for sure.
   #accept(socket: Socket): void {
     const { deps, counter } = this.#options
-    const { limits } = deps
     const address = canonicalAddress(socket.remoteAddress ?? '')
     // Gone before it was accepted: there is nobody to talk to.
     if (address === undefined) {
       socket.destroy()
       return
     }
-    if (counter.all >= limits.connections) {
+    if (counter.all >= deps.limits.connections) {
       this.#turnAway(socket, { client: address, reason: 'connections', reply: TOO_MANY })
       return
     }
-    const key = clientKey(address)
-    if (counter.of(key) >= limits.connectionsPerAddress) {
-      this.#turnAway(socket, { client: address, reason: 'connections_per_address', reply: TOO_MANY_FROM_YOU })
-      return
-    }
-    counter.enter(key)
-    this.#serve(socket, { address, port: socket.remotePort ?? 0 }).finally(() => {
-      counter.leave(key)
-      if (--this.#open === 0) this.#idle?.()
-    })
+    counter.enter()
+    this.#open++
+    this.#serve(socket, { address, port: socket.remotePort ?? 0 })
+      .catch((error: unknown) => {
+        deps.log.error({ client: address, error: String(error) }, 'connection failed')
+        socket.destroy()
+      })
+      .finally(() => {
+        counter.leave()
+        if (--this.#open === 0) this.#idle?.()
+      })
   }
 
-  async #serve(socket: Socket, client: { readonly address: string; readonly port: number }): Promise<void> {
+  async #serve(socket: Socket, peer: ClientAddress): Promise<void> {
+    const { counter, deps } = this.#options
+    const caller = await this.#callerOf(socket, peer)
+    if (caller === undefined) return
+    const key = clientKey(caller.client.address)
+    // A load balancer's own look is nobody's connection.
+    if (!caller.healthCheck && counter.of(key) >= deps.limits.connectionsPerAddress) {
+      const client = caller.client.address
+      this.#turnAway(socket, { client, reason: 'connections_per_address', reply: TOO_MANY_FROM_YOU })
+      return
+    }
+    counter.enterClient(key)
+    try {
+      await this.#converse(socket, { ...caller, peer })
+    } finally {
+      counter.leaveClient(key)
+    }
+  }
+
+  /** Who the connection is for, or undefined where it has been ended. */
+  async #callerOf(socket: Socket, peer: ClientAddress): Promise<Caller | undefined> {
+    const { listener, deps } = this.#options
+    if (listener.proxyFrom.size === 0) return { client: peer, healthCheck: false }
+    if (!listener.proxyFrom.has(peer.address)) {
+      this.#turnAway(socket, { client: peer.address, reason: 'proxy_protocol_from', reply: NOT_FROM_YOU })
+      return undefined
+    }
+    const header = await readProxyHeader(socket, deps.clock)
+    if (header.kind === 'proxied') return { client: header.source, healthCheck: false }
+    if (header.kind === 'local') return { client: peer, healthCheck: true }
+    const reason = header.kind === 'malformed' ? header.why : 'incomplete PROXY header'
+    deps.log.info({ listener: listener.name, client: peer.address, reason }, 'PROXY header refused')
+    deps.events.emit('session-refused', { listener: listener.name, client: peer.address, reason: 'proxy_header' })
+    socket.destroy()
+    return undefined
+  }
+
+  async #converse(socket: Socket, caller: Caller & { readonly peer: ClientAddress }): Promise<void> {
     const { deps, listener } = this.#options
-    this.#open++
     let stream: Duplex = socket
     let secure: SecureFacts | undefined
     if (listener.tls?.mode === 'implicit') {
@@ -132,7 +182,8 @@ export class SmtpServer {
       stream = tls
       secure = factsOf(tls)
     }
-    const session = new Session({ stream, listener, client, deps, secure })
+    const local = { address: canonicalAddress(socket.localAddress ?? '') ?? '127.0.0.1', port: socket.localPort ?? 0 }
+    const session = new Session({ stream, listener, ...caller, local, deps, secure })
     this.#sessions.add(session)
     if (this.#stopping) session.stop()
     await session.run()

@@ -1,43 +1,50 @@
-// One client's session: greeting, the loop from line to reply, and the end.
-// Promise: commands and replies stay in one-to-one order; every wait has a deadline; whatever happens, the transaction, the filters and the
-// counters are released (P11). What the verbs mean is in verbs.ts, envelope.ts and data.ts; this file does not know.
+// One client's session: who it is, what it has said about itself, its greeting and its end. The loop between is in conversation.ts.
+// Promise: whatever happens, the transaction, the filters and the counters are released (P11).
 // Not taken: one class with a method for each verb, as every mail server read for the design has it (1,300 to 7,100 lines).
 import type { Duplex } from 'node:stream'
 import { type FilterChain, NOTHING, type StageResult } from '../filter/chain.ts'
 import { FactBoard, type Logger, type SessionView, tagged } from '../filter/context.ts'
-import { brokenLine, type Command, parseCommand } from '../smtp/command.ts'
 import type { Offer } from '../smtp/extensions.ts'
-import { type Line, LineReader } from '../smtp/line-reader.ts'
+import { LineReader } from '../smtp/line-reader.ts'
 import { closing, type Reply, replyText } from '../smtp/reply.ts'
 import { Conduct } from './conduct.ts'
+import { Conversation } from './conversation.ts'
 import type { ListenerOptions, ProxyDeps } from './deps.ts'
-import { LOCAL_PROBLEM, NOT_IMPLEMENTED, STOPPING, TOO_MANY_ERRORS, TOO_SLOW, verdictReply } from './replies.ts'
-import { BEFORE_TLS, TLS_FIRST } from './starttls.ts'
+import type { ClientIdentity } from './identity.ts'
+import { LOCAL_PROBLEM, STOPPING, verdictReply } from './replies.ts'
 import type { SecureFacts } from './tls.ts'
 import type { Transaction } from './transaction.ts'
-import { type Steps, VERBS } from './verbs.ts'
 import { Wire } from './wire.ts'
 
 export interface SessionOptions {
   readonly stream: Duplex
   readonly listener: ListenerOptions
-  readonly client: { readonly address: string; readonly port: number }
+  /** Who the connection is for: the peer, or whom the PROXY header named. */
+  readonly client: ClientAddress
+  readonly peer: ClientAddress
+  /** Where it has connected to. */
+  readonly local: ClientAddress
+  /** A load balancer looks whether we are there: greeting, no filters, no mail. */
+  readonly healthCheck?: boolean
   readonly deps: ProxyDeps
   /** The stream is under TLS from the start. */
   readonly secure?: SecureFacts | undefined
 }
 
-const LINGER = 5000
-const ERROR_DELAY = 1000
-// A client that ends its lines with LF alone hears why nothing happens, and is sent away: what it says is never taken for commands.
-const BARE_LF_PATIENCE = 2000
-const BARE_LF = closing(500, [5, 2], 'Lines must end with CR LF, closing')
+export interface ClientAddress {
+  readonly address: string
+  readonly port: number
+}
 
+const LINGER = 5000
 export class Session implements SessionView {
   readonly id: string
   readonly deps: ProxyDeps
   readonly listener: ListenerOptions
-  readonly client: { readonly address: string; readonly port: number }
+  /** The client, as far as is known: whoever trusted clients say it is. */
+  client: ClientAddress
+  /** Who the connection comes from. */
+  readonly peer: ClientAddress
   readonly chain: FilterChain
   readonly connectFacts = new FactBoard()
   /** What HELO brought, over what the connection brought: forgotten with a new HELO. */
@@ -53,12 +60,16 @@ export class Session implements SessionView {
   connectResult: Promise<StageResult> = Promise.resolve(NOTHING)
   heloResult: Promise<StageResult> = Promise.resolve(NOTHING)
   readonly conduct: Conduct
+  readonly healthCheck: boolean
+  readonly #local: ClientAddress
+  #cancelConnect: (() => void) | undefined
   readonly log: Logger
   transactions = 0
   delivered = 0
   /** A message is coming in or on its way: a stop of the gateway waits for it. */
   busy = false
-  #stopping = false
+  /** The gateway stops: no new message is begun. */
+  stopping = false
   #firstAsked: StageResult = NOTHING
   readonly #started: number
 
@@ -67,6 +78,9 @@ export class Session implements SessionView {
     this.id = options.deps.newId()
     this.listener = options.listener
     this.client = options.client
+    this.peer = options.peer
+    this.#local = options.local
+    this.healthCheck = options.healthCheck ?? false
     this.chain = options.deps.chain(options.listener.name)
     this.wire = new Wire(options.stream, options.deps.clock)
     this.lines = new LineReader(options.deps.limits.commandLine)
@@ -83,13 +97,13 @@ export class Session implements SessionView {
     this.wire.onGone = () => this.tx?.backend?.abort()
     let end = 'failed'
     try {
-      end = (await this.#open()) ?? (await this.#converse())
+      end = (await this.#open()) ?? (await new Conversation(this).run())
     } catch (error) {
       this.deps.log.error(
         { session: this.id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) },
         'session failed',
       )
-      this.#write(LOCAL_PROBLEM, 'SESSION')
+      this.write(LOCAL_PROBLEM, 'SESSION')
     } finally {
       this.tx?.end({
         outcome: end === 'closed' ? 'client-gone' : 'reset',
@@ -101,6 +115,25 @@ export class Session implements SessionView {
       // The caps count a connection until it is really gone.
       await closed
     }
+  }
+
+  /** What the backend is told about the client. */
+  get identity(): ClientIdentity {
+    return { ...this.client, helo: this.helo, listener: this.#local }
+  }
+
+  /** Somebody trusted says who the client is: the connect stage starts anew. */
+  identify(client: ClientAddress): void {
+    this.client = client
+    this.connectFacts.clear()
+    this.facts.clear()
+    this.#startConnect()
+  }
+
+  /** Starts the filters of HELO; what the last HELO brought is forgotten. */
+  startHelo(): void {
+    this.facts.clear()
+    this.heloResult = this.healthCheck ? Promise.resolve(NOTHING) : this.chain.helo(this, this.facts, this.log)
   }
 
   /** Goes on over another stream (TLS). All that was said over the old one is forgotten (RFC 3207 4.2), but for what it counts. */
@@ -121,13 +154,13 @@ export class Session implements SessionView {
 
   /** The gateway stops: an idle session ends now, one with a message when that is through. */
   stop(): void {
-    this.#stopping = true
+    this.stopping = true
     if (!this.busy) this.wire.interrupt()
   }
 
   /** The grace is over: a message that is still coming in is given up. */
   cutOff(): void {
-    this.#stopping = true
+    this.stopping = true
     this.wire.interrupt()
   }
 
@@ -136,20 +169,11 @@ export class Session implements SessionView {
     await this.wire.flush(this.deps.limits.idle)
   }
 
-  /** A complete reply on the way out. */
-  write(r: Reply, stage: string): void {
-    this.#write(r, stage)
-  }
-
   async #open(): Promise<string | undefined> {
     const { deps, wire } = this
     wire.onInput = () => this.connectFacts.set('earlyTalker', true)
-    const { result, greeting } = this.chain.connect(this, this.connectFacts, this.log)
-    this.connectResult = result
-    result.then((r) => {
-      this.#firstAsked = r
-    })
-    if (deps.destination.profile() === undefined) {
+    const greeting = this.#startConnect()
+    if (deps.destination.offer() === undefined) {
       try {
         await deps.destination.learn()
       } catch (error) {
@@ -160,153 +184,37 @@ export class Session implements SessionView {
     if (this.chain.holdsGreeting) {
       await greeting
       // What the greeting waited for may have settled the matter; the other filters are not waited for.
-      const early = await Promise.race([result, Promise.resolve(undefined)])
+      const early = await Promise.race([this.connectResult, Promise.resolve(undefined)])
       const decided = early?.decided
       if (decided?.verdict.kind === 'hangup') return this.#turnAway(verdictReply(decided, this.id), 'hangup')
     }
-    if (this.#stopping) return this.#turnAway(STOPPING, 'stopped')
+    if (this.stopping) return this.#turnAway(STOPPING, 'stopped')
     wire.onInput = undefined
     // RFC 5321 4.2: the name first, no software version.
-    this.#write({ code: 220, lines: [`${deps.hostname} ESMTP`] }, 'CONNECT')
+    this.write({ code: 220, lines: [`${deps.hostname} ESMTP`] }, 'CONNECT')
     return undefined
+  }
+
+  // Returns what the greeting waits for.
+  #startConnect(): Promise<unknown> {
+    this.#cancelConnect?.()
+    if (this.healthCheck) return Promise.resolve()
+    const { result, greeting, cancel } = this.chain.connect(this, this.connectFacts, this.log)
+    this.#cancelConnect = cancel
+    this.connectResult = result
+    result.then((r) => {
+      this.#firstAsked = r
+    })
+    return greeting
   }
 
   #turnAway(r: Reply, end: string): string {
-    this.#write(r, 'CONNECT')
+    this.write(r, 'CONNECT')
     return end
   }
 
-  async #converse(): Promise<string> {
-    for (;;) {
-      const line = await this.#nextLine()
-      if (typeof line === 'string') return line
-      const end = await this.#answer(line)
-      if (end !== undefined) return end
-      if (this.#stopping) {
-        this.#write(STOPPING, 'SESSION')
-        return 'stopped'
-      }
-    }
-  }
-
-  // The deadline is for a whole line: one octet now and then does not extend it.
-  async #nextLine(): Promise<Line | string> {
-    const { clock, limits } = this.deps
-    let line = this.lines.next()
-    if (line !== undefined) return line
-    await this.flush()
-    const deadline = clock.now() + limits.idle
-    for (;;) {
-      const left = deadline - clock.now()
-      const stuck = this.lines.stuckAtLf
-      const got = await this.wire.read(stuck ? Math.min(left, BARE_LF_PATIENCE) : left)
-      if (got === 'end') return 'closed'
-      if (got === 'timeout') {
-        this.#write(stuck ? BARE_LF : TOO_SLOW, 'SESSION')
-        return stuck ? 'bare-lf' : 'timeout'
-      }
-      if (got === 'interrupted') {
-        this.#write(STOPPING, 'SESSION')
-        return 'stopped'
-      }
-      this.lines.push(got)
-      line = this.lines.next()
-      if (line !== undefined) return line
-    }
-  }
-
-  /** Answers one line (or a group of RCPT lines); returns how the session ended, if it did. */
-  async #answer(line: Line): Promise<string | undefined> {
-    if (line.kind === 'endless') {
-      this.#write(closing(500, [5, 2], 'Line without end, closing'), 'SESSION')
-      return 'endless-line'
-    }
-    if (line.kind === 'defect') {
-      return this.#send(brokenLine(line.start), '')
-    }
-    const parsed = parseCommand(line.bytes)
-    if (parsed.kind === 'error') return this.#send(parsed.reply, parsed.verb)
-    const group = parsed.command.verb === 'RCPT' ? this.#recipientGroup(parsed.command) : [parsed.command]
-    return this.#perform(group)
-  }
-
-  // Recipients that are waiting behind this one are put to the backend together. No more of them than may still be taken, so that the limit
-  // holds whatever the backend answers.
-  #recipientGroup(first: Command): Command[] {
-    const group = [first]
-    const room = this.deps.limits.recipients - (this.tx?.accepted.length ?? 0)
-    while (group.length < room) {
-      const line = this.lines.peek()
-      if (line?.kind !== 'line') break
-      const parsed = parseCommand(line.bytes)
-      if (parsed.kind !== 'command' || parsed.command.verb !== 'RCPT') break
-      this.lines.next()
-      group.push(parsed.command)
-    }
-    return group
-  }
-
-  // check -> ask -> proceed. Of a group all are checked and asked about in order, then all proceed, then all are answered in order.
-  async #perform(group: readonly Command[]): Promise<string | undefined> {
-    const next: (Reply | Steps)[] = []
-    for (const command of group) {
-      const checked = this.#check(command)
-      if ('code' in checked || checked.ask === undefined) {
-        next.push(checked)
-        continue
-      }
-      await this.flush()
-      next.push((await checked.ask()) ?? checked)
-    }
-    const replies = next.map((step) => ('code' in step ? step : step.proceed()))
-    // Where an earlier reply ends the session, nobody waits for the later ones any more.
-    for (const pending of replies) if (pending instanceof Promise) pending.catch(() => {})
-    for (const [i, command] of group.entries()) {
-      const pending = replies[i]
-      if (pending instanceof Promise) await this.flush()
-      const r = await pending
-      if (r === undefined) return this.wire.gone ? 'closed' : 'gave-up'
-      const end = (await this.#send(r, command.verb)) ?? (await this.#afterwards(next[i]))
-      if (end !== undefined) return end
-    }
-    return undefined
-  }
-
-  #check(command: Command): Reply | Steps {
-    if (this.listener.tls?.mode === 'required' && this.secure === undefined && !BEFORE_TLS.has(command.verb))
-      return TLS_FIRST
-    return VERBS.get(command.verb)?.check(this, command) ?? NOT_IMPLEMENTED
-  }
-
-  async #afterwards(step: Reply | Steps | undefined): Promise<string | undefined> {
-    if (step === undefined || 'code' in step || step.after === undefined) return undefined
-    await this.flush()
-    return step.after()
-  }
-
-  async #send(r: Reply, verb: string): Promise<string | undefined> {
-    const judged = this.conduct.answered(r, verb)
-    if (r.close) {
-      this.#write(r, verb)
-      return verb === 'QUIT' ? 'quit' : 'hung-up'
-    }
-    if (judged === 'too-much') {
-      this.#write(TOO_MANY_ERRORS, verb)
-      return 'errors'
-    }
-    if (judged === 'slow-down') await this.#delay(ERROR_DELAY)
-    this.#write(r, verb)
-    return undefined
-  }
-
-  async #delay(milliseconds: number): Promise<void> {
-    await this.flush()
-    await new Promise<void>((resolve) => {
-      this.deps.clock.timer(milliseconds, resolve)
-    })
-  }
-
-  #write(r: Reply, stage: string): void {
+  /** A complete reply on the way out. */
+  write(r: Reply, stage: string): void {
     this.wire.write(replyText(r))
     this.deps.events.emit('replied', { stage: stage === '' ? 'UNKNOWN' : stage, code: r.code })
   }

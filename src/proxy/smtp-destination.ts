@@ -6,7 +6,7 @@ import type { Clock } from '../net/clock.ts'
 import type { EventBus } from '../observe/events.ts'
 import { addressText } from '../smtp/address.ts'
 import { DataEncoder } from '../smtp/data-encoder.ts'
-import { carries, commonOffer, type EhloProfile, mailParametersText, rcptParametersText } from '../smtp/extensions.ts'
+import { carries, commonOffer, mailParametersText, type Offer, rcptParametersText } from '../smtp/extensions.ts'
 import { isPositive, type Reply } from '../smtp/reply.ts'
 import type { BackendConnection } from './backend.ts'
 import type { BackendPool } from './backend-pool.ts'
@@ -19,6 +19,7 @@ import {
   type EnvelopeRecipient,
   type Parcel,
 } from './destination.ts'
+import { type ClientAddressMode, type ClientIdentity, identify } from './identity.ts'
 
 export interface SmtpDestinationDeps {
   readonly pool: BackendPool
@@ -26,6 +27,7 @@ export interface SmtpDestinationDeps {
   readonly events: EventBus
   /** Waiting for the answer to the dot, milliseconds. */
   readonly dotTimeout: number
+  readonly clientAddress: ClientAddressMode
 }
 
 // security.md section 4: say so when the backend takes long to answer the dot.
@@ -41,29 +43,25 @@ export class SmtpDestination implements Destination {
     this.#deps = deps
   }
 
-  profile(): EhloProfile | undefined {
+  offer(): Offer | undefined {
     const profiles = this.#deps.pool.profiles()
-    if (profiles.length === 0) return undefined
-    return { ...commonOffer(profiles, Number.POSITIVE_INFINITY), pipelining: true }
+    return profiles.length === 0 ? undefined : commonOffer(profiles, Number.POSITIVE_INFINITY)
   }
 
-  async learn(): Promise<EhloProfile> {
+  async learn(): Promise<void> {
     // Clients that come while the backend is away share one attempt.
     this.#learning ??= this.#deps.pool.learn().finally(() => {
       this.#learning = undefined
     })
     await this.#learning
-    const profile = this.profile()
-    if (profile === undefined) throw new BackendError('unreachable', 'backend', 'no server has answered')
-    return profile
   }
 
   available(): boolean {
     return this.#deps.pool.available
   }
 
-  open(envelope: Envelope): DestinationTransaction {
-    return new SmtpTransaction(this.#deps, envelope)
+  open(envelope: Envelope, client: ClientIdentity): DestinationTransaction {
+    return new SmtpTransaction(this.#deps, envelope, client)
   }
 
   async close(): Promise<void> {
@@ -74,15 +72,17 @@ export class SmtpDestination implements Destination {
 class SmtpTransaction implements DestinationTransaction {
   readonly #deps: SmtpDestinationDeps
   readonly #envelope: Envelope
+  readonly #client: ClientIdentity
   readonly #accepted: EnvelopeRecipient[] = []
   #connection: BackendConnection | undefined
   #replacing: Promise<BackendConnection> | undefined
   #replaced = false
   #over = false
 
-  constructor(deps: SmtpDestinationDeps, envelope: Envelope) {
+  constructor(deps: SmtpDestinationDeps, envelope: Envelope, client: ClientIdentity) {
     this.#deps = deps
     this.#envelope = envelope
+    this.#client = client
   }
 
   async mail(): Promise<Reply> {
@@ -186,11 +186,14 @@ class SmtpTransaction implements DestinationTransaction {
   }
 
   async #acquire(fresh: boolean): Promise<BackendConnection> {
-    const connection = await this.#deps.pool.acquire(fresh)
+    const connection = await this.#deps.pool.acquire({ fresh, client: this.#client })
     if (this.#over) {
       this.#deps.pool.release(connection)
       throw new BackendError('lost', connection.server, 'the client has left')
     }
+    // While the client is told about it may leave: then the abort finds the connection here.
+    this.#connection = connection
+    await identify(connection, this.#deps.clientAddress, this.#client)
     const dsn = this.#accepted.some(asksForDsn)
     if (!carries(connection.profile, this.#envelope.parameters, dsn)) {
       this.#deps.pool.release(connection)

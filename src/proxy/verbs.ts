@@ -2,7 +2,7 @@
 // Promise: a verb that is not in this table does nothing and reaches nobody. Verbs of the envelope and the message have files of their own.
 
 import type { Command, Verb } from '../smtp/command.ts'
-import { commonOffer, offerLines } from '../smtp/extensions.ts'
+import { NO_OFFER, offerLines } from '../smtp/extensions.ts'
 import { closing, type Reply, reply } from '../smtp/reply.ts'
 import { bdatVerb } from './bdat.ts'
 import { dataVerb } from './data.ts'
@@ -10,6 +10,7 @@ import { mailVerb, rcptVerb } from './envelope.ts'
 import { NOT_IMPLEMENTED, OUT_OF_STEP } from './replies.ts'
 import type { Session } from './session.ts'
 import { starttlsVerb } from './starttls.ts'
+import { identityKeywords, xclientVerb, xforwardVerb } from './xclient.ts'
 
 /** A command of one verb. */
 export type CommandOf<V extends Verb> = Command & { readonly verb: V }
@@ -37,14 +38,13 @@ const helloVerb: VerbRule<'HELO' | 'EHLO'> = {
 }
 
 function hello(session: Session, command: CommandOf<'HELO' | 'EHLO'>): Reply {
-  const { deps, facts, chain } = session
-  const profile = deps.destination.profile()
+  const { deps } = session
   // RFC 5321 4.1.4: EHLO ends a transaction like RSET.
   endTransaction(session)
-  facts.clear()
   session.helo = { verb: command.verb, name: command.name }
-  session.heloResult = chain.helo(session, facts, session.log)
-  session.offer = commonOffer(profile === undefined ? [] : [profile], deps.limits.messageSize)
+  session.startHelo()
+  const offer = deps.destination.offer() ?? NO_OFFER
+  session.offer = { ...offer, size: Math.min(offer.size, deps.limits.messageSize) }
   const greeting = `${deps.hostname} greets ${command.name.replace(/[^a-zA-Z0-9.:[\]_-]/g, '?')}`
   return {
     code: 250,
@@ -57,7 +57,7 @@ function hello(session: Session, command: CommandOf<'HELO' | 'EHLO'>): Reply {
 function ownKeywords(session: Session): string[] {
   const { tls, chunking } = session.listener
   const starttls = tls !== undefined && session.secure === undefined
-  return [...(starttls ? ['STARTTLS'] : []), ...(chunking ? ['CHUNKING'] : [])]
+  return [...(starttls ? ['STARTTLS'] : []), ...(chunking ? ['CHUNKING'] : []), ...identityKeywords(session)]
 }
 
 const rsetVerb: VerbRule<'RSET'> = {
@@ -104,6 +104,8 @@ const table: { readonly [V in Verb]: VerbRule<V> | VerbRule } = {
   STARTTLS: starttlsVerb,
   AUTH: saying(NOT_IMPLEMENTED),
   BDAT: bdatVerb,
+  XCLIENT: xclientVerb,
+  XFORWARD: xforwardVerb,
 }
 
 export const VERBS: ReadonlyMap<string, VerbRule> = new Map(Object.entries(table) as [string, VerbRule][])

@@ -16,7 +16,10 @@ export type Command =
   | { readonly verb: 'MAIL'; readonly path: Address | null; readonly parameters: readonly Parameter[] }
   | { readonly verb: 'RCPT'; readonly path: Address; readonly parameters: readonly Parameter[] }
   | { readonly verb: 'DATA' | 'RSET' | 'QUIT' | 'STARTTLS' }
-  | { readonly verb: 'NOOP' | 'HELP' | 'VRFY' | 'EXPN' | 'AUTH' | 'BDAT'; readonly argument: string }
+  | {
+      readonly verb: 'NOOP' | 'HELP' | 'VRFY' | 'EXPN' | 'AUTH' | 'BDAT' | 'XCLIENT' | 'XFORWARD'
+      readonly argument: string
+    }
 
 export type Verb = Command['verb']
 
@@ -92,6 +95,8 @@ function parseVerb(word: string, argument: string): ParsedCommand {
       return { kind: 'command', command: { verb } }
     case 'VRFY':
     case 'EXPN':
+    case 'XCLIENT':
+    case 'XFORWARD':
       if (argument === '') return failure(verb, reply(501, [5, 4], `${verb} needs an argument`))
       return { kind: 'command', command: { verb, argument } }
     case 'NOOP':

@@ -12,6 +12,8 @@ export interface EhloProfile {
   readonly eightBitMime: boolean
   readonly smtpUtf8: boolean
   readonly dsn: boolean
+  /** The attributes that XCLIENT takes; empty where it is not offered to us. */
+  readonly xclient: ReadonlySet<string>
 }
 
 /** What a session may use, as announced in our own EHLO. */
@@ -53,8 +55,12 @@ export function parseEhlo(lines: readonly string[]): EhloProfile {
     eightBitMime: keywords.has('8BITMIME'),
     smtpUtf8: keywords.has('SMTPUTF8'),
     dsn: keywords.has('DSN'),
+    xclient: new Set((keywords.get('XCLIENT') ?? '').toUpperCase().split(' ').filter(Boolean)),
   }
 }
+
+/** Nothing that depends on a backend. */
+export const NO_OFFER: Offer = { size: Number.POSITIVE_INFINITY, eightBitMime: false, smtpUtf8: false, dsn: false }
 
 /** What may be announced to clients when the message can end up at any of these backends. */
 export function commonOffer(profiles: readonly EhloProfile[], ownSize: number): Offer {

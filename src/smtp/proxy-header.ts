@@ -108,6 +108,11 @@ export function buildProxyHeader(version: 1 | 2, source: ProxyAddress, destinati
   return Buffer.concat([SIGNATURE, head, addresses, ports])
 }
 
+/** Version 2 LOCAL: the connection is our own, for nobody else. */
+export function localProxyHeader(): Buffer {
+  return Buffer.concat([SIGNATURE, Buffer.from([0x20, 0, 0, 0])])
+}
+
 function asSix(address: string): string {
   return isIP(address) === 6 ? address : `::ffff:${address}`
 }

@@ -7,8 +7,8 @@ import type { TestCase, Variant } from './case-file.ts'
 export const FEATURES = {
   tls: { issue: 3, built: true, what: 'STARTTLS and TLS listeners' },
   auth: { issue: 3, built: false, what: 'submission listeners with AUTH' },
-  xclient: { issue: 3, built: false, what: 'XCLIENT from trusted clients' },
-  proxy_protocol: { issue: 3, built: false, what: 'the PROXY protocol' },
+  xclient: { issue: 3, built: true, what: 'XCLIENT from trusted clients' },
+  proxy_protocol: { issue: 3, built: true, what: 'the PROXY protocol' },
   chunking: { issue: 3, built: true, what: 'CHUNKING (BDAT)' },
   dsn: { issue: 3, built: true, what: 'the parameters of DSN' },
   smtputf8: { issue: 3, built: true, what: 'SMTPUTF8' },

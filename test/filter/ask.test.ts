@@ -244,6 +244,13 @@ test('facts are set while the filter works, and not after its answer or its dead
   assert.deepEqual([slow.facts.get(fact('a')), slow.facts.get(fact('b'))], ['in time', undefined])
 })
 
+test('a filter in shadow mode writes no facts: others would act on them', async () => {
+  const settings: Partial<InstalledFilter> = { mode: 'shadow', writes: [fact('mine')] }
+  const { answered, facts } = asking((io) => io.set(fact('mine'), 'x' as never), settings)
+  assert.equal(failureOf(await answered), 'none')
+  assert.equal(facts.get(fact('mine')), undefined)
+})
+
 test('a fact that was not declared is a failure of the filter', async () => {
   const { answered, facts } = asking((io) => io.set(fact('other'), 'x' as never), { writes: [fact('mine')] })
   assert.equal(failureOf(await answered), "threw: filter probe does not declare that it writes 'other'")

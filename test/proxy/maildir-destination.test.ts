@@ -49,10 +49,10 @@ function filesIn(path: string): string[] {
 
 test('before it was asked for nothing is announced; then what a Maildir can', async (t) => {
   const { destination, path } = maildir(t, 'a/b/mail')
-  assert.equal(destination.profile(), undefined)
-  const profile = await destination.learn()
-  assert.deepEqual(destination.profile(), profile)
-  assert.deepEqual([profile.eightBitMime, profile.smtpUtf8, profile.dsn], [true, true, false])
+  assert.equal(destination.offer(), undefined)
+  await destination.learn()
+  const offer = destination.offer()
+  assert.deepEqual([offer?.eightBitMime, offer?.smtpUtf8, offer?.dsn], [true, true, false])
   assert.deepEqual(readdirSync(path).toSorted(), ['cur', 'new', 'tmp'])
   assert.equal(statSync(path).mode & 0o077, 0)
   await destination.learn()
@@ -138,6 +138,6 @@ test('a path that cannot be made is told when it is asked for', async (t) => {
   writeFileSync(path, 'a file')
   const destination = new MaildirDestination({ path: join(path, 'below'), hostname: 'mx', clock: new FakeClock() })
   await assert.rejects(destination.learn(), (error) => error instanceof BackendError && error.fault === 'storage')
-  assert.equal(destination.profile(), undefined)
+  assert.equal(destination.offer(), undefined)
   chmodSync(path, 0o600)
 })

@@ -27,8 +27,16 @@ const PLAIN: EhloProfile = {
   eightBitMime: false,
   smtpUtf8: false,
   dsn: false,
+  xclient: new Set(),
 }
-const RICH: EhloProfile = { size: 10_485_760, pipelining: true, eightBitMime: true, smtpUtf8: true, dsn: true }
+const RICH: EhloProfile = {
+  ...PLAIN,
+  size: 10_485_760,
+  pipelining: true,
+  eightBitMime: true,
+  smtpUtf8: true,
+  dsn: true,
+}
 
 function mail(words: string, offer = ALL): Parsed<MailParameters> {
   const parsed = parseCommand(Buffer.from(`MAIL FROM:<> ${words}`))
@@ -53,8 +61,8 @@ suite('parseEhlo', () => {
     ['no lines', [], {}],
     [
       'the usual ones',
-      ['mx', 'PIPELINING', 'SIZE 10485760', '8BITMIME', 'SMTPUTF8', 'DSN', 'VRFY', 'XCLIENT NAME'],
-      RICH,
+      ['mx', 'PIPELINING', 'SIZE 10485760', '8BITMIME', 'SMTPUTF8', 'DSN', 'VRFY', 'XCLIENT NAME addr'],
+      { ...RICH, xclient: new Set(['NAME', 'ADDR']) },
     ],
     ['any case', ['mx', 'pipelining', 'Size 10485760', '8BitMime', 'smtputf8', 'dsn'], RICH],
     ['blanks', ['mx', ' PIPELINING ', 'SIZE   100', 'DSN\t'], { pipelining: true, size: 100, dsn: true }],

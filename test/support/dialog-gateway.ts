@@ -49,6 +49,7 @@ export async function buildGateway(script: Script, dial: () => Duplex): Promise<
     log,
   })
   const { limits } = config
+  const clientAddress = config.backend?.client_address ?? 'auto'
   const pool = new BackendPool({
     servers: config.backend?.servers ?? [],
     hostname: config.hostname,
@@ -58,6 +59,7 @@ export async function buildGateway(script: Script, dial: () => Duplex): Promise<
     idle: config.backend?.idle ?? 0,
     connectTimeout: limits.backend_connect,
     commandTimeout: limits.backend_command,
+    clientAddress,
     dial,
   })
   const weights = new Map(of(script, 'weight').map(({ words: [symbol = '', score] }) => [symbol, Number(score)]))
@@ -70,7 +72,7 @@ export async function buildGateway(script: Script, dial: () => Duplex): Promise<
     clock,
     log,
     events,
-    destination: new SmtpDestination({ pool, clock, events, dotTimeout: limits.backend_dot }),
+    destination: new SmtpDestination({ pool, clock, events, clientAddress, dotTimeout: limits.backend_dot }),
     relay: {
       domains: new Set(config.domains),
       relayNetworks: new NetworkSet(config.relay_networks),
@@ -88,8 +90,16 @@ export async function buildGateway(script: Script, dial: () => Duplex): Promise<
     actions: config.actions,
     newId: () => `S${++ids}`,
   }
-  const { bare_newline: bareNewline = 'normalize', chunking = true } = config.listeners[0] ?? {}
-  const listener = { name: 'mx', kind: 'mx', bareNewline, chunking, tls: undefined } as const
+  const { bare_newline: bareNewline = 'normalize', chunking = true, xclient_from = [] } = config.listeners[0] ?? {}
+  const listener: ListenerOptions = {
+    name: 'mx',
+    kind: 'mx',
+    bareNewline,
+    chunking,
+    tls: undefined,
+    proxyFrom: new NetworkSet([]),
+    xclientFrom: new NetworkSet(xclient_from),
+  }
   return { deps, listener, clock, log, pool, sessions, transactions, spoolDir }
 }
 

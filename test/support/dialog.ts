@@ -97,7 +97,14 @@ class Dialog {
     const client = new Peer('client')
     const address = of(this.#script, 'client')[0]?.text ?? '198.51.100.7'
     const { listener, deps } = gateway
-    const session = new Session({ stream: client.far, listener, client: { address, port: 2525 }, deps })
+    const session = new Session({
+      stream: client.far,
+      listener,
+      client: { address, port: 2525 },
+      peer: { address, port: 2525 },
+      local: { address: '192.0.2.25', port: 25 },
+      deps,
+    })
     this.#client = client
     this.#session = session
     this.#running.push(session.run())

@@ -2,7 +2,7 @@
 import type { InstalledFilter } from '../../src/filter/ask.ts'
 import { FilterChain } from '../../src/filter/chain.ts'
 import { FactBoard, type FactName, type SessionView, type TransactionView } from '../../src/filter/context.ts'
-import type { Filter } from '../../src/filter/filter.ts'
+import type { Filter, FilterIo, Opinion } from '../../src/filter/filter.ts'
 import { type AskedFilter, EventBus } from '../../src/observe/events.ts'
 import { FakeClock } from './fake-clock.ts'
 import { FakeLog } from './fake-log.ts'
@@ -76,4 +76,26 @@ export function bench(filters: readonly InstalledFilter[], listener = 'mx'): Ben
 /** Facts that no filter of the product writes yet go by names that only the tests know. */
 export function fact(name: string): FactName {
   return name as FactName
+}
+
+/** An opinion of one finding. */
+export const found = (symbol: string): Opinion => ({ findings: [{ symbol }] })
+
+/** A filter of the stages mail and data. */
+export function both(answer: (io: FilterIo) => Opinion | undefined | Promise<Opinion | undefined>): Filter {
+  return { mail: (_tx, io) => answer(io), data: (_tx, io) => answer(io) }
+}
+
+/** One that says the same at both. */
+export function says(name: string, opinion: Opinion, settings: Partial<InstalledFilter> = {}): InstalledFilter {
+  return installed(
+    name,
+    both(() => opinion),
+    settings,
+  )
+}
+
+/** What a stage found, in order. */
+export function symbols(result: { found: readonly { finding: { symbol: string } }[] }): string[] {
+  return result.found.map((f) => f.finding.symbol)
 }
