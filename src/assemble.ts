@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { readIdentities } from './certificates.ts'
+import { readBackendTls, readIdentities } from './certificates.ts'
 import type { LoadedConfig } from './config/load.ts'
 import { ConfigError } from './config/problem.ts'
 import type { BackendConfig, Config } from './config/schema.ts'
@@ -58,7 +58,7 @@ export async function assemble({ loaded, table, clock = systemClock, log: given 
     config.listeners.map(({ name }) => [name, new FilterChain({ filters, clock, log, events }, name)]),
   )
   const spoolDir = await prepareSpool(resolve(baseDir, config.data_dir, 'spool'))
-  const { destination, pool } = buildDestination(loaded, { clock, events })
+  const { destination, pool } = await buildDestination(loaded, { clock, events })
   const deps: ProxyDeps = {
     hostname: config.hostname,
     limits: proxyLimits(config.limits),
@@ -109,10 +109,10 @@ function scoreFiles(config: Config, baseDir: string): string[] {
   return config.rules_dir === undefined ? [shipped] : [shipped, resolve(baseDir, config.rules_dir, 'scores.yaml')]
 }
 
-function buildDestination(
+async function buildDestination(
   loaded: LoadedConfig,
   { clock, events }: { clock: Clock; events: EventBus },
-): { destination: Destination; pool: BackendPool | undefined } {
+): Promise<{ destination: Destination; pool: BackendPool | undefined }> {
   const { config } = loaded
   const backend: Partial<BackendConfig> = config.backend ?? {}
   const { servers } = backend
@@ -122,6 +122,7 @@ function buildDestination(
   }
   const { limits, hostname } = config
   const clientAddress = backend.client_address ?? 'none'
+  const tls = await readBackendTls(loaded)
   const pool = new BackendPool({
     servers,
     hostname,
@@ -132,6 +133,7 @@ function buildDestination(
     connectTimeout: limits.backend_connect,
     commandTimeout: limits.backend_command,
     clientAddress,
+    tls,
   })
   return {
     destination: new SmtpDestination({ pool, clock, events, clientAddress, dotTimeout: limits.backend_dot }),

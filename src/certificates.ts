@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { LoadedConfig } from './config/load.ts'
 import { ConfigError } from './config/problem.ts'
+import type { BackendTls } from './proxy/backend-tls.ts'
 import { type Identities, type Identity, makeContext } from './proxy/tls.ts'
 
 /** Reads the files under `tls:`; undefined without that section. Throws ConfigError that names the setting. */
@@ -16,6 +17,13 @@ export async function readIdentities(loaded: LoadedConfig): Promise<Identities |
     named.push({ ...(await readIdentity(loaded, entry, ['tls', 'sni', i])), names: entry.names })
   }
   return { main, named }
+}
+
+/** What `backend.tls…` says. Throws ConfigError where the file of authorities cannot be read. */
+export async function readBackendTls(loaded: LoadedConfig): Promise<BackendTls> {
+  const { tls = 'off', tls_ca: file, tls_fingerprints: shown = [] } = loaded.config.backend ?? {}
+  const ca = file === undefined ? undefined : await readPem(loaded, file, ['backend', 'tls_ca'])
+  return { mode: tls, ca, fingerprints: shown.map((text) => text.replaceAll(':', '').toLowerCase()) }
 }
 
 type SettingPath = readonly (string | number)[]

@@ -46,7 +46,7 @@ export async function check({ path, print }: CheckOptions): Promise<number> {
     report(...(await addressFindings(loaded.config)))
     const servers = loaded.config.backend?.servers
     if (servers === undefined) report(await maildirFinding(loaded))
-    for (const server of servers ?? []) report(...(await serverFindings(server, loaded.config)))
+    for (const server of servers ?? []) report(...(await serverFindings(server, loaded)))
     return statusOf(findings, servers?.length ?? 0)
   } catch (error) {
     if (!(error instanceof ConfigError || error instanceof ScoresError)) throw error

@@ -47,7 +47,17 @@ const backend = z
       .enum(['auto', 'xclient', 'proxy-v1', 'proxy-v2', 'none'])
       .default('auto')
       .describe("How the backend learns the client's address; auto: by XCLIENT where it is offered"),
-    tls: z.enum(['off']).default('off').describe('TLS towards the backend'),
+    tls: z
+      .enum(['off', 'opportunistic', 'required'])
+      .default('opportunistic')
+      .describe(
+        'TLS towards the backend; opportunistic: where it is offered, with any certificate; required: and proven',
+      ),
+    tls_ca: z.string().min(1).optional().describe('File with the certificates that prove it (PEM); else the system’s'),
+    tls_fingerprints: z
+      .array(z.string().regex(/^(?:[0-9a-f]{2}:?){31}[0-9a-f]{2}$/i, { error: 'expected a SHA-256 fingerprint' }))
+      .default([])
+      .describe('SHA-256 fingerprints of certificates that prove it, in place of an authority'),
     connections: count(1).default(50).describe('Connections to one server at most'),
     idle: duration().prefault('20s').describe('How long an unused connection is kept for the next message'),
     maildir: maildir.optional().describe('Write to a Maildir instead of a server'),

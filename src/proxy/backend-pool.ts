@@ -4,11 +4,12 @@
 import type { Clock, Timer } from '../net/clock.ts'
 import type { EhloProfile } from '../smtp/extensions.ts'
 import type { ProxyAddress } from '../smtp/proxy-header.ts'
-import { BackendConnection, type BackendOptions, type Server } from './backend.ts'
+import type { BackendConnection, Server } from './backend.ts'
+import { type ConnectOptions, connectBackend } from './backend-connect.ts'
 import { BackendError } from './destination.ts'
 import { type ClientAddressMode, type ClientIdentity, connectionPrelude, mayPool } from './identity.ts'
 
-export interface PoolOptions extends Omit<BackendOptions, 'server' | 'prelude'> {
+export interface PoolOptions extends Omit<ConnectOptions, 'server' | 'prelude'> {
   readonly servers: readonly Server[]
   readonly connectionsPerServer: number
   /** How long an unused connection is kept, milliseconds. */
@@ -185,7 +186,7 @@ export class BackendPool {
     const { servers: _servers, connectionsPerServer: _max, idle: _idle, clientAddress, ...options } = this.#options
     const prelude = (own: ProxyAddress) => connectionPrelude(clientAddress, client, own)
     try {
-      const connection = await BackendConnection.connect({ ...options, server: lane.server, prelude })
+      const connection = await connectBackend({ ...options, server: lane.server, prelude })
       lane.profile = connection.profile
       lane.away = false
       connection.onClosed = () => this.#left(lane, connection)

@@ -46,7 +46,9 @@ export class BackendConnection {
   profile: EhloProfile = parseEhlo([])
   readonly server: string
   readonly #options: BackendOptions
-  readonly #stream: Duplex
+  /** Under TLS. */
+  secure = false
+  #stream: Duplex
   readonly #reader = new ReplyReader()
   readonly #sent: Waiting[] = []
   readonly #unsent: { line: string; waiting: Waiting }[] = []
@@ -58,16 +60,13 @@ export class BackendConnection {
   #onDrain: (() => void) | undefined
   #onClosed: (() => void) | undefined
 
-  private constructor(options: BackendOptions) {
+  /** Dials; what is said first is backend-connect.ts's to know. */
+  constructor(options: BackendOptions) {
     this.#options = options
     this.server = `${options.server.host}:${options.server.port}`
     this.#stream = options.dial?.(options.server) ?? this.#tcp(options)
     if (options.dial !== undefined) this.#prepend(options.prelude?.({ address: '127.0.0.1', port: 0 }))
-    this.#stream.on('data', (chunk: Buffer) => this.#receive(chunk))
-    this.#stream.on('drain', () => this.#drained())
-    this.#stream.on('error', (error) => this.#fail('lost', `connection failed: ${error.message}`))
-    this.#stream.on('end', () => this.#fail('lost', 'closed by the server'))
-    this.#stream.on('close', () => this.#fail('lost', 'connection closed'))
+    this.#listen()
   }
 
   #tcp(options: BackendOptions): Duplex {
@@ -82,28 +81,41 @@ export class BackendConnection {
     if (octets !== undefined) this.#stream.write(octets)
   }
 
-  /** Connects, reads the greeting and says EHLO. Rejects with a BackendError of fault `unreachable`. */
-  static async connect(options: BackendOptions): Promise<BackendConnection> {
-    const started = options.clock.now()
-    const connection = new BackendConnection(options)
-    const left = () => Math.max(1, options.connectTimeout - (options.clock.now() - started))
-    try {
-      const greeting = await connection.#expect('CONNECT', left())
-      if (greeting.code !== 220) throw connection.#refused('greeting', greeting)
-      await connection.hello(options.hostname, left())
-      // A good-bye in the same segment as the answer to EHLO.
-      if (connection.#failure !== undefined) throw connection.#failure
-    } catch (error) {
-      connection.destroy()
-      const what = error instanceof Error ? error.message : String(error)
-      options.events.emit('backend-failed', { backend: connection.server, what })
-      throw new BackendError('unreachable', connection.server, what, error)
+  #listen(): void {
+    this.#stream.on('data', (chunk: Buffer) => this.#receive(chunk))
+    this.#stream.on('drain', () => this.#drained())
+    this.#stream.on('error', (error) => this.#fail('lost', `connection failed: ${error.message}`))
+    this.#stream.on('end', () => this.#fail('lost', 'closed by the server'))
+    this.#stream.on('close', () => this.#fail('lost', 'connection closed'))
+  }
+
+  /** Waits for the greeting. Rejects with BackendError. */
+  greeting(timeout: number): Promise<Reply> {
+    return this.#expect('CONNECT', timeout)
+  }
+
+  /** Goes over to TLS behind the server's 220. Octets that came with it were not said under TLS: the connection is given up (CVE-2011-0411). */
+  async upgrade(secure: (plain: Duplex) => Promise<Duplex>): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure
+    if (!this.clean) {
+      this.#fail('garbage', 'octets in clear behind the answer to STARTTLS')
+      throw this.#failure ?? new Error('unreachable')
     }
-    options.events.emit('backend-connected', {
-      backend: connection.server,
-      milliseconds: options.clock.now() - started,
-    })
-    return connection
+    const plain = this.#stream
+    for (const name of ['data', 'drain', 'error', 'end', 'close']) plain.removeAllListeners(name)
+    try {
+      this.#stream = await secure(plain)
+    } catch (error) {
+      this.#fail('tls', error instanceof Error ? error.message : String(error))
+      throw error
+    }
+    this.secure = true
+    this.#listen()
+  }
+
+  /** Our name in EHLO. */
+  get ownName(): string {
+    return this.#options.hostname
   }
 
   get alive(): boolean {
@@ -175,18 +187,6 @@ export class BackendConnection {
   /** Ends the connection without a word. */
   destroy(): void {
     this.#fail('lost', 'closed by us')
-  }
-
-  // RFC 5321 3.2: a server that does not know EHLO is asked with HELO. Every other refusal is a fault of its set-up: temporary to the client.
-  async hello(name = this.#options.hostname, timeout = this.#options.commandTimeout): Promise<void> {
-    const hello = await this.command('EHLO', name, timeout)
-    if (hello.code === 250) {
-      this.profile = parseEhlo(hello.lines)
-      return
-    }
-    if (hello.code !== 500 && hello.code !== 502) throw this.#refused('EHLO', hello)
-    const old = await this.command('HELO', name, timeout)
-    if (old.code !== 250) throw this.#refused('HELO', old)
   }
 
   #expect(verb: string, timeout: number): Promise<Reply> {
@@ -297,10 +297,6 @@ export class BackendConnection {
     const listener = this.#onDrain
     this.#onDrain = undefined
     listener?.()
-  }
-
-  #refused(what: string, reply: Reply): Error {
-    return new Error(`${what} answered with ${reply.code} ${reply.lines.join(' ').slice(0, 200)}`)
   }
 
   #fail(fault: BackendFault, what: string): void {

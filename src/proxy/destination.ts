@@ -57,6 +57,7 @@ export type Delivered =
 
 export type BackendFault =
   | 'unreachable' // no connection, a bad greeting, no EHLO
+  | 'tls' // no TLS, or not with whom it should be
   | 'timeout' // no answer to a command
   | 'lost' // the connection broke under a command
   | 'garbage' // what came was no SMTP
@@ -83,6 +84,8 @@ export function faultReply(fault: BackendFault): Reply {
     case 'unreachable':
     case 'timeout':
       return reply(451, [4, 1], 'Mail system not reachable, try again later')
+    case 'tls':
+      return reply(451, [7, 5], 'Mail system not ready for mail, try again later')
     case 'lost':
       return reply(451, [4, 2], 'Connection inside the mail system lost, try again later')
     case 'garbage':

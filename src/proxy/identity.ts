@@ -5,6 +5,7 @@
 import { buildProxyHeader, localProxyHeader, type ProxyAddress } from '../smtp/proxy-header.ts'
 import { xclientArgument } from '../smtp/xclient.ts'
 import type { BackendConnection } from './backend.ts'
+import { sayHello } from './backend-connect.ts'
 import { BackendError } from './destination.ts'
 
 export type ClientAddressMode = 'auto' | 'xclient' | 'proxy-v1' | 'proxy-v2' | 'none'
@@ -61,8 +62,7 @@ export async function identify(
     throw new BackendError('incapable', connection.server, `XCLIENT answered with ${answer.code}`)
   }
   // XCLIENT starts the server's session anew: EHLO again, and in the client's name, since the backend judges by it.
-  await connection.hello(
-    helo === undefined || !/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/i.test(helo.name) ? undefined : helo.name,
-  )
+  const proper = helo !== undefined && /^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/i.test(helo.name)
+  await sayHello(connection, { name: proper ? helo.name : connection.ownName })
   connection.identity = argument
 }

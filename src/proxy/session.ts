@@ -54,6 +54,8 @@ export class Session implements SessionView {
   /** The connection is under TLS. */
   secure: SecureFacts | undefined
   helo: { readonly verb: 'HELO' | 'EHLO'; readonly name: string } | undefined
+  /** What the peer said of itself, whatever it said of the client later (XFORWARD). */
+  peerHelo: Session['helo']
   /** What the last EHLO announced. */
   offer: Offer | undefined
   tx: Transaction | undefined

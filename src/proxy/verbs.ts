@@ -42,6 +42,7 @@ function hello(session: Session, command: CommandOf<'HELO' | 'EHLO'>): Reply {
   // RFC 5321 4.1.4: EHLO ends a transaction like RSET.
   endTransaction(session)
   session.helo = { verb: command.verb, name: command.name }
+  session.peerHelo = session.helo
   session.startHelo()
   const offer = deps.destination.offer() ?? NO_OFFER
   session.offer = { ...offer, size: Math.min(offer.size, deps.limits.messageSize) }

@@ -4,7 +4,7 @@
 import { type Reply, reply } from '../smtp/reply.ts'
 import { type ClientAttributes, parseAttributes, XCLIENT_ATTRIBUTES, XFORWARD_ATTRIBUTES } from '../smtp/xclient.ts'
 import { OUT_OF_STEP } from './replies.ts'
-import type { Session } from './session.ts'
+import type { ClientAddress, Session } from './session.ts'
 import type { Steps, VerbRule } from './verbs.ts'
 
 const NOT_AUTHORIZED = reply(550, [7, 0], 'Not authorized')
@@ -37,10 +37,10 @@ export const xforwardVerb: VerbRule<'XFORWARD'> = {
     checked(session, parseAttributes(command.argument, XFORWARD_ATTRIBUTES), (attributes) => {
       session.identify(clientOf(session, attributes))
       const { helo, proto } = attributes
-      if (helo !== undefined) {
-        session.helo = { verb: proto === 'SMTP' ? 'HELO' : 'EHLO', name: helo }
-        session.startHelo()
-      }
+      if (helo !== undefined) session.helo = { verb: proto === 'SMTP' ? 'HELO' : 'EHLO', name: helo }
+      else if ('helo' in attributes) session.helo = session.peerHelo
+      // What is known of HELO was found with the old client's address.
+      if (session.helo !== undefined) session.startHelo()
       return reply(250, [0, 0], 'Ok')
     }),
 }
@@ -56,6 +56,10 @@ function checked(
   return { proceed: () => accept(parsed.attributes) }
 }
 
-function clientOf(session: Session, { addr, port }: ClientAttributes): { address: string; port: number } {
-  return { address: addr ?? session.client.address, port: port ?? (addr === undefined ? session.client.port : 0) }
+// An attribute that is not mentioned stays as it is. Where the address is said to be unavailable (a mail of the server in front itself) it is
+// the peer's, never that of the client before.
+function clientOf(session: Session, attributes: ClientAttributes): ClientAddress {
+  const { addr, port } = attributes
+  if (!('addr' in attributes)) return { address: session.client.address, port: port ?? session.client.port }
+  return addr === undefined ? session.peer : { address: addr, port: port ?? 0 }
 }

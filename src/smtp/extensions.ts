@@ -12,6 +12,7 @@ export interface EhloProfile {
   readonly eightBitMime: boolean
   readonly smtpUtf8: boolean
   readonly dsn: boolean
+  readonly startTls: boolean
   /** The attributes that XCLIENT takes; empty where it is not offered to us. */
   readonly xclient: ReadonlySet<string>
 }
@@ -55,6 +56,7 @@ export function parseEhlo(lines: readonly string[]): EhloProfile {
     eightBitMime: keywords.has('8BITMIME'),
     smtpUtf8: keywords.has('SMTPUTF8'),
     dsn: keywords.has('DSN'),
+    startTls: keywords.has('STARTTLS'),
     xclient: new Set((keywords.get('XCLIENT') ?? '').toUpperCase().split(' ').filter(Boolean)),
   }
 }

@@ -42,7 +42,8 @@ function parseV1(bytes: Buffer): ProxyHeader {
   if (length > V1_OCTETS || bytes[lf - 1] !== 0x0d) return malformed('v1 header not ended by CRLF in time')
   const line = bytes.toString('latin1', 0, lf - 1)
   if (line === 'PROXY UNKNOWN' || line.startsWith('PROXY UNKNOWN ')) return { kind: 'local', length }
-  const match = /^PROXY TCP([46]) (\S+) (\S+) (\d{1,5}) (\d{1,5})$/.exec(line)
+  // No zone id (`fe80::1%eth0`), which isIP would take.
+  const match = /^PROXY TCP([46]) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) (\d{1,5}) (\d{1,5})$/.exec(line)
   const [, family, from = '', to = '', fromPort = '', toPort = ''] = match ?? []
   const version = Number(family)
   if (match === null || isIP(from) !== version || isIP(to) !== version) return malformed('v1 header with bad addresses')

@@ -25,11 +25,21 @@ export const XFORWARD_ATTRIBUTES = ['NAME', 'ADDR', 'PORT', 'PROTO', 'HELO', 'ID
 const UNAVAILABLE = new Set(['[UNAVAILABLE]', '[TEMPUNAVAIL]'])
 const VALUE_OCTETS = 255
 
-/** Parses `NAME=value ADDR=value …`. A value of [UNAVAILABLE] is given as undefined. */
+// Which attributes are about the client.
+const FIELDS = new Map<string, keyof ClientAttributes>([
+  ['NAME', 'name'],
+  ['ADDR', 'addr'],
+  ['PORT', 'port'],
+  ['PROTO', 'proto'],
+  ['HELO', 'helo'],
+  ['LOGIN', 'login'],
+])
+
+/** Parses `NAME=value ADDR=value …`. What is [UNAVAILABLE] is there as undefined: it takes back what was told before. */
 export function parseAttributes(argument: string, known: readonly string[]): ParsedAttributes {
   const values = new Map<string, string | undefined>()
   for (const word of argument.split(/[ \t]+/)) {
-    const match = /^([A-Za-z]+)=(\S*)$/.exec(word)
+    const match = /^([A-Za-z]+)=(\S+)$/.exec(word)
     const key = match?.[1]?.toUpperCase() ?? ''
     if (match === null || !known.includes(key)) return { kind: 'error', why: 'unknown attribute' }
     if (values.has(key)) return { kind: 'error', why: `${key} given twice` }
@@ -43,7 +53,11 @@ export function parseAttributes(argument: string, known: readonly string[]): Par
 function checked(values: ReadonlyMap<string, string | undefined>): ParsedAttributes {
   const out: { -readonly [K in keyof ClientAttributes]: ClientAttributes[K] } = {}
   for (const [key, value] of values) {
-    if (value === undefined) continue
+    const field = FIELDS.get(key)
+    if (value === undefined) {
+      if (field !== undefined) out[field] = undefined
+      continue
+    }
     switch (key) {
       case 'NAME':
         if (!isHostName(value)) return { kind: 'error', why: 'bad NAME' }

@@ -8,10 +8,10 @@ import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { skipWithout } from '../support/peers.ts'
+import { postconf } from '../support/postfix.ts'
 import { median, percentile, rounded, table } from './figures.ts'
 import { type Load, messageTimes, sourceRate } from './load.ts'
 import { idleMemory } from './memory.ts'
-import { postconf } from './postfix.ts'
 import { benchGateway, startWays, WAYS, type Way, type Ways } from './ways.ts'
 
 const SIZE = 5000

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Gateway } from '../conformance/gateway.ts'
 import { startGateway } from '../support/gateway.ts'
 import { SmtpSink } from '../support/smtp-sink.ts'
-import { PostfixProxy } from './postfix.ts'
+import { startPostfixProxy } from './postfix.ts'
 
 export type Way = 'gateway' | 'postfix' | 'direct'
 export const WAYS: readonly Way[] = ['gateway', 'postfix', 'direct']
@@ -35,7 +35,7 @@ export async function startWays({ folder, nodeOptions }: WaysOptions): Promise<W
     stops.push(() => sink.stop())
     const gateway = await benchGateway(join(folder, 'gateway'), sink.port, nodeOptions)
     stops.push(() => gateway.end('TERM'))
-    const postfix = await PostfixProxy.start(join(folder, 'postfix'), sink.port)
+    const postfix = await startPostfixProxy(join(folder, 'postfix'), sink.port)
     stops.push(() => postfix.stop())
     return { gateway, ports: { gateway: gateway.port, postfix: postfix.port, direct: sink.port }, stop }
   } catch (error) {

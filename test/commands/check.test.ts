@@ -84,7 +84,7 @@ test('a good configuration with a good backend: status 0, every line ok', async 
     lines.filter((line) => !line.startsWith('ok    ')),
     [],
   )
-  const announced = '220 mail.example.org ESMTP; SIZE 10240000, PIPELINING, 8BITMIME, no SMTPUTF8, no DSN'
+  const announced = '220 mail.example.org ESMTP; SIZE 10240000, PIPELINING, 8BITMIME, no SMTPUTF8, no DSN; no TLS'
   assert.ok(lines.includes(`ok    backend ${address}: ${announced}`))
   assertLine(lines, /^ok {4}relay probe .*refused \(554 5\.7\.1 Relay access denied\)$/)
   await closed

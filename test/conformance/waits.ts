@@ -12,7 +12,7 @@ export const FEATURES = {
   chunking: { issue: 3, built: true, what: 'CHUNKING (BDAT)' },
   dsn: { issue: 3, built: true, what: 'the parameters of DSN' },
   smtputf8: { issue: 3, built: true, what: 'SMTPUTF8' },
-  backend_tls: { issue: 3, built: false, what: 'TLS towards the backend' },
+  backend_tls: { issue: 3, built: true, what: 'TLS towards the backend' },
   dns: { issue: 4, built: false, what: 'look-ups in the DNS' },
   authentication_results: { issue: 5, built: false, what: 'results of our own in Authentication-Results' },
   dispositions: { issue: 5, built: false, what: 'the verdicts discard and quarantine' },

@@ -27,6 +27,7 @@ const PLAIN: EhloProfile = {
   eightBitMime: false,
   smtpUtf8: false,
   dsn: false,
+  startTls: false,
   xclient: new Set(),
 }
 const RICH: EhloProfile = {

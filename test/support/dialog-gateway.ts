@@ -60,6 +60,7 @@ export async function buildGateway(script: Script, dial: () => Duplex): Promise<
     connectTimeout: limits.backend_connect,
     commandTimeout: limits.backend_command,
     clientAddress,
+    tls: { mode: 'off', ca: undefined, fingerprints: [] },
     dial,
   })
   const weights = new Map(of(script, 'weight').map(({ words: [symbol = '', score] }) => [symbol, Number(score)]))

@@ -5,10 +5,12 @@
 import { randomBytes } from 'node:crypto'
 import { connect } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { Config } from '../../config/schema.ts'
+import { readBackendTls } from '../../certificates.ts'
+import type { LoadedConfig } from '../../config/load.ts'
 import { systemClock } from '../../net/clock.ts'
 import { EventBus } from '../../observe/events.ts'
-import { BackendConnection, type Server } from '../../proxy/backend.ts'
+import type { BackendConnection, Server } from '../../proxy/backend.ts'
+import { connectBackend } from '../../proxy/backend-connect.ts'
 import type { EhloProfile } from '../../smtp/extensions.ts'
 import { isPositive, type Reply, replyText } from '../../smtp/reply.ts'
 import { errorText, type Finding, finding } from './report.ts'
@@ -17,18 +19,25 @@ const COMMAND_TIMEOUT = 30_000
 const GREETING_OCTETS = 512
 
 /** Asks one server everything. Never rejects. */
-export async function serverFindings(server: Server, config: Config): Promise<Finding[]> {
+export async function serverFindings(server: Server, loaded: LoadedConfig): Promise<Finding[]> {
+  const { config } = loaded
   const name = `${server.host}:${server.port}`
   const what = `backend ${name}`
   const greeting = new FirstLine()
   let connection: BackendConnection
   try {
-    connection = await dial(server, config, greeting)
+    connection = await dial(server, loaded, greeting)
   } catch (error) {
     const detail = `cannot be reached, or is no mail server: ${errorText(error)}`
     return [{ level: 'FAIL', what, detail, unreachable: true }]
   }
-  const findings = [finding('ok', what, `${greeting.text || 'no greeting'}; ${announced(connection.profile)}`)]
+  const findings = [
+    finding(
+      'ok',
+      what,
+      `${greeting.text || 'no greeting'}; ${announced(connection.profile)}; ${connection.secure ? 'TLS' : 'no TLS'}`,
+    ),
+  ]
   const { message_size: ours } = config.limits
   if (connection.profile.size < ours) {
     findings.push(
@@ -44,9 +53,10 @@ export async function serverFindings(server: Server, config: Config): Promise<Fi
   return findings
 }
 
-function dial(server: Server, config: Config, greeting: FirstLine): Promise<BackendConnection> {
-  const { limits, hostname } = config
-  return BackendConnection.connect({
+async function dial(server: Server, loaded: LoadedConfig, greeting: FirstLine): Promise<BackendConnection> {
+  const { limits, hostname } = loaded.config
+  return connectBackend({
+    tls: await readBackendTls(loaded),
     server,
     hostname,
     connectTimeout: limits.backend_connect,
