@@ -12,9 +12,10 @@ import type { InstalledFilter } from './filter/ask.ts'
 import { FilterChain } from './filter/chain.ts'
 import { installFilters, type TableEntry } from './install-filters.ts'
 import { type Clock, systemClock } from './net/clock.ts'
-import { NetworkSet } from './net/ip.ts'
+import { isLoopback, NetworkSet } from './net/ip.ts'
 import { EventBus } from './observe/events.ts'
 import { type Log, logEvents, openLog } from './observe/log.ts'
+import { AuthGuard } from './proxy/auth-guard.ts'
 import { BackendPool } from './proxy/backend-pool.ts'
 import type { Limits, ListenerOptions, ProxyDeps } from './proxy/deps.ts'
 import type { Destination } from './proxy/destination.ts'
@@ -79,6 +80,7 @@ export async function assemble({ loaded, table, clock = systemClock, log: given 
       if (chain === undefined) throw new Error(`no listener is named ${listener}`)
       return chain
     },
+    authGuard: new AuthGuard(clock, config.limits.auth_failures_per_address),
     weightOf: (symbol) => scores.of(symbol),
     actions: config.actions,
     newId,
@@ -90,10 +92,10 @@ function buildListeners(loaded: LoadedConfig, identities: Identities | undefined
   return loaded.config.listeners.map((config, i) => {
     const mode = config.tls ?? (identities === undefined ? 'off' : 'starttls')
     if (mode !== 'off' && identities === undefined) {
-      const where = loaded.where(['listeners', i, 'tls'])
-      const message = `${mode} needs a certificate: set tls: {certificate: …, key: …}`
-      throw new ConfigError([{ path: `listeners[${i}].tls`, message, ...(where === undefined ? {} : { where }) }])
+      throw listenerProblem(loaded, i, `${mode} needs a certificate: set tls: {certificate: …, key: …}`)
     }
+    if (config.kind === 'submission' && mode === 'off')
+      throw listenerProblem(loaded, i, 'a submission listener needs TLS: users log in there')
     // Each listener has contexts of its own: see proxy/tls.ts.
     const tls =
       mode === 'off' || identities === undefined ? undefined : { mode, terminator: new TlsTerminator(identities) }
@@ -102,6 +104,11 @@ function buildListeners(loaded: LoadedConfig, identities: Identities | undefined
     const xclientFrom = new NetworkSet(config.xclient_from)
     return { listener: { name, kind, bareNewline, chunking, tls, proxyFrom, xclientFrom }, address }
   })
+}
+
+function listenerProblem(loaded: LoadedConfig, i: number, message: string): ConfigError {
+  const where = loaded.where(['listeners', i, 'tls'])
+  return new ConfigError([{ path: `listeners[${i}].tls`, message, ...(where === undefined ? {} : { where }) }])
 }
 
 function scoreFiles(config: Config, baseDir: string): string[] {
@@ -123,6 +130,7 @@ async function buildDestination(
   const { limits, hostname } = config
   const clientAddress = backend.client_address ?? 'none'
   const tls = await readBackendTls(loaded)
+  const trusted = tls.mode === 'required' || servers.every(({ host }) => isLoopback(host))
   const pool = new BackendPool({
     servers,
     hostname,
@@ -136,7 +144,7 @@ async function buildDestination(
     tls,
   })
   return {
-    destination: new SmtpDestination({ pool, clock, events, clientAddress, dotTimeout: limits.backend_dot }),
+    destination: new SmtpDestination({ pool, clock, events, clientAddress, trusted, dotTimeout: limits.backend_dot }),
     pool,
   }
 }
@@ -174,6 +182,7 @@ function proxyLimits(limits: Config['limits']): Limits {
     dataTime: limits.data_time,
     endOfData: limits.end_of_data,
     stopGrace: limits.stop_grace,
+    authFailures: limits.auth_failures,
   }
 }
 

@@ -12,7 +12,10 @@ const listener = z.strictObject({
     .regex(/^[a-z][a-z0-9_-]{0,31}$/, { error: 'expected a short lower-case name' })
     .describe('Name in logs and metrics'),
   address: hostPort().describe('Where to listen'),
-  kind: z.enum(['mx']).default('mx').describe('What the listener is for'),
+  kind: z
+    .enum(['mx', 'submission'])
+    .default('mx')
+    .describe('mx: mail from strangers; submission: mail from own users, who log in at the backend through TLS'),
   tls: z
     .enum(['off', 'starttls', 'required', 'implicit'])
     .optional()
@@ -80,6 +83,10 @@ const limits = z.strictObject({
   errors_soft: count(0).default(10).describe('Errors of a session before each answer waits one second'),
   errors: count(1).default(20).describe('Errors of a session: 421 4.7.0'),
   junk_commands: count(1).default(100).describe('NOOP, RSET, VRFY, HELP, EHLO between two messages: 421 4.7.0'),
+  auth_failures: count(1).default(3).describe('Failed logins of one session: 421 4.7.0'),
+  auth_failures_per_address: count(1)
+    .default(20)
+    .describe('Failed logins in ten minutes of one address, or to one account: 454 4.7.0'),
   connections: count(1).default(1000).describe('Connections in all: 421 4.3.2'),
   connections_per_address: count(1).default(20).describe('Connections of one IPv4 address or IPv6 /64: 421 4.7.0'),
   idle: duration('100ms').prefault('5m').describe('Waiting for a command or for more of a message: 421 4.4.2'),

@@ -17,6 +17,12 @@ export function addressOctets(address: string): Buffer {
   return Buffer.from(ipaddr.parse(address).toByteArray())
 }
 
+/** Whether a connection to this host cannot leave the machine. */
+export function isLoopback(host: string): boolean {
+  const address = canonicalAddress(host)
+  return host === 'localhost' || address === '::1' || address?.startsWith('127.') === true
+}
+
 /** What counts as one client: the IPv4 address, or the /64 of an IPv6 address. */
 export function clientKey(address: string): string {
   if (isIP(address) !== 6) return address

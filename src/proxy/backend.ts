@@ -124,7 +124,7 @@ export class BackendConnection {
 
   /** Nothing is under way and nothing half said: fit for the next message. */
   get clean(): boolean {
-    return this.alive && !this.#reader.midReply && this.#sent.length === 0 && this.#unsent.length === 0
+    return this.alive && !this.#inBody && !this.#reader.midReply && this.#sent.length === 0 && this.#unsent.length === 0
   }
 
   /** What the server refused the message with before its end (4xx or 5xx). */
@@ -139,15 +139,22 @@ export class BackendConnection {
 
   /** Sends a command and waits for its reply. Rejects with BackendError. */
   command(verb: string, argument = '', timeout = this.#options.commandTimeout): Promise<Reply> {
+    const blank = argument === '' || argument.startsWith(' ') ? '' : ' '
+    return this.#enqueue({ line: `${verb}${blank}${argument}\r\n`, verb, timeout })
+  }
+
+  /** Sends a line as it is (an AUTH exchange): nothing that is told about it repeats it. */
+  exchange(line: string): Promise<Reply> {
+    return this.#enqueue({ line: `${line}\r\n`, verb: 'AUTH', timeout: this.#options.commandTimeout })
+  }
+
+  #enqueue({ line, verb, timeout }: { line: string; verb: string; timeout: number }): Promise<Reply> {
     return new Promise((resolve, reject) => {
       if (this.#failure !== undefined) {
         reject(this.#failure)
         return
       }
-      const line =
-        argument === '' ? `${verb}\r\n` : `${verb}${verb === 'MAIL' || verb === 'RCPT' ? '' : ' '}${argument}\r\n`
-      const since = this.#options.clock.now()
-      this.#unsent.push({ line, waiting: { verb, timeout, since, resolve, reject } })
+      this.#unsent.push({ line, waiting: { verb, timeout, since: this.#options.clock.now(), resolve, reject } })
       this.#scheduleFlush()
     })
   }

@@ -18,6 +18,7 @@ export class Conduct {
   #unknownRecipients = 0
   #refusedRecipients = 0
   #mailRefused = false
+  #failedLogins = 0
 
   constructor(limits: Limits) {
     this.#limits = limits
@@ -44,6 +45,12 @@ export class Conduct {
   /** The backend that was opened for an exempt recipient refused MAIL. */
   mailRefused(): void {
     this.#mailRefused = true
+  }
+
+  /** A login failed. True: once too often for one session. */
+  failedLogin(): boolean {
+    this.#failedLogins++
+    return this.#failedLogins >= this.#limits.authFailures
   }
 
   /** A message went through: what came before it was no junk. */

@@ -4,16 +4,13 @@
 import { brokenLine, type Command, parseCommand } from '../smtp/command.ts'
 import type { Line } from '../smtp/line-reader.ts'
 import { closing, type Reply } from '../smtp/reply.ts'
-import { NOT_IMPLEMENTED, STOPPING, TOO_MANY_ERRORS, TOO_SLOW } from './replies.ts'
+import { readLine } from './line-input.ts'
+import { NOT_IMPLEMENTED, STOPPING, TOO_MANY_ERRORS } from './replies.ts'
 import type { Session } from './session.ts'
 import { BEFORE_TLS, TLS_FIRST } from './starttls.ts'
 import { type Steps, VERBS } from './verbs.ts'
 
 const ERROR_DELAY = 1000
-// A client that ends its lines with LF alone hears why nothing happens, and is sent away: what it says is never taken for commands.
-const BARE_LF_PATIENCE = 2000
-const BARE_LF = closing(500, [5, 2], 'Lines must end with CR LF, closing')
-
 export class Conversation {
   readonly #session: Session
 
@@ -24,40 +21,17 @@ export class Conversation {
   /** Talks until the session is over; returns how it ended. */
   async run(): Promise<string> {
     for (;;) {
-      const line = await this.#nextLine()
-      if (typeof line === 'string') return line
+      const line = await readLine(this.#session)
+      if (line.kind === 'over') {
+        if (line.reply !== undefined) this.#session.write(line.reply, 'SESSION')
+        return line.how
+      }
       const end = await this.#answer(line)
       if (end !== undefined) return end
       if (this.#session.stopping) {
         this.#session.write(STOPPING, 'SESSION')
         return 'stopped'
       }
-    }
-  }
-
-  // The deadline is for a whole line: one octet now and then does not extend it.
-  async #nextLine(): Promise<Line | string> {
-    const { clock, limits } = this.#session.deps
-    let line = this.#session.lines.next()
-    if (line !== undefined) return line
-    await this.#session.flush()
-    const deadline = clock.now() + limits.idle
-    for (;;) {
-      const left = deadline - clock.now()
-      const stuck = this.#session.lines.stuckAtLf
-      const got = await this.#session.wire.read(stuck ? Math.min(left, BARE_LF_PATIENCE) : left)
-      if (got === 'end') return 'closed'
-      if (got === 'timeout') {
-        this.#session.write(stuck ? BARE_LF : TOO_SLOW, 'SESSION')
-        return stuck ? 'bare-lf' : 'timeout'
-      }
-      if (got === 'interrupted') {
-        this.#session.write(STOPPING, 'SESSION')
-        return 'stopped'
-      }
-      this.#session.lines.push(got)
-      line = this.#session.lines.next()
-      if (line !== undefined) return line
     }
   }
 

@@ -107,9 +107,10 @@ function ownHeaders(session: Session, tx: Transaction, { weighed, action }: Appr
 }
 
 // RFC 3848, RFC 6531 4.3
-function protocolName({ helo, secure }: Session, tx: Transaction): string {
+function protocolName({ helo, secure, login }: Session, tx: Transaction): string {
   if (helo?.verb !== 'EHLO') return 'SMTP'
-  return `${tx.envelope.parameters.smtpUtf8 ? 'UTF8SMTP' : 'ESMTP'}${secure === undefined ? '' : 'S'}`
+  const base = tx.envelope.parameters.smtpUtf8 ? 'UTF8SMTP' : 'ESMTP'
+  return `${base}${secure === undefined ? '' : 'S'}${login === undefined ? '' : 'A'}`
 }
 
 // Our fields, then the message as it came but for the fields that were forged under our names.

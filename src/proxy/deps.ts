@@ -6,6 +6,7 @@ import type { MessageStorage } from '../message/message.ts'
 import type { Clock } from '../net/clock.ts'
 import type { NetworkSet } from '../net/ip.ts'
 import type { EventBus } from '../observe/events.ts'
+import type { AuthGuard } from './auth-guard.ts'
 import type { Destination } from './destination.ts'
 import type { RelayPolicy } from './relay.ts'
 import type { TlsTerminator } from './tls.ts'
@@ -31,11 +32,12 @@ export interface Limits {
   readonly dataTime: number
   readonly endOfData: number
   readonly stopGrace: number
+  readonly authFailures: number
 }
 
 export interface ListenerOptions {
   readonly name: string
-  readonly kind: 'mx'
+  readonly kind: 'mx' | 'submission'
   readonly bareNewline: 'normalize' | 'reject'
   /** How and with what TLS is offered. */
   readonly tls: { readonly mode: 'starttls' | 'required' | 'implicit'; readonly terminator: TlsTerminator } | undefined
@@ -60,6 +62,7 @@ export interface ProxyDeps {
   hasRoom(octets: number): Promise<boolean>
   /** The filters of a listener. */
   chain(listener: string): FilterChain
+  readonly authGuard: AuthGuard
   readonly weightOf: WeightOf
   readonly actions: ActionThresholds
   /** A new id for a session. */

@@ -22,9 +22,20 @@ export interface Destination {
   learn(): Promise<void>
   /** Whether mail can be handed on now, as far as is known without trying. */
   available(): boolean
-  open(envelope: Envelope, client: ClientIdentity): DestinationTransaction
+  /** `pinned`: the connection on which the client has logged in; the message goes over it and no other. */
+  open(envelope: Envelope, client: ClientIdentity, pinned?: PinnedBackend): DestinationTransaction
+  /** A connection of its own for a client that wants to log in; the client's address has been told on it. Rejects with BackendError. */
+  pin(client: ClientIdentity): Promise<PinnedBackend>
   /** Closes what is idle; running transactions are their owners'. */
   close(): Promise<void>
+}
+
+/** A backend connection that belongs to one session: no credentials are kept, so it can be neither pooled nor replaced. */
+export interface PinnedBackend {
+  readonly alive: boolean
+  /** Sends a line of an AUTH exchange. Rejects with BackendError, which never repeats the line. */
+  say(line: string): Promise<Reply>
+  close(): void
 }
 
 export interface DestinationTransaction {

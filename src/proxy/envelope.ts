@@ -20,6 +20,11 @@ export const mailVerb: VerbRule<'MAIL'> = {
     const { offer } = session
     if (session.helo === undefined || offer === undefined) return reply(503, [5, 1], 'Say EHLO first')
     if (session.tx !== undefined) return reply(503, [5, 1], 'A transaction is open')
+    if (session.listener.kind === 'submission' && session.login === undefined) {
+      return reply(530, [7, 0], 'Authentication required')
+    }
+    // No credentials are kept: the client has to log in on a new connection.
+    if (session.login?.alive === false) return closing(421, [4, 2], 'Connection inside the mail system lost, closing')
     if (session.healthCheck) return reply(550, [7, 1], 'This connection is a health check')
     const parsed = parseMailParameters(command.parameters, offer)
     if (parsed.kind === 'error') return parsed.reply
@@ -69,7 +74,7 @@ async function passMail(session: Session): Promise<Reply> {
 
 /** Says MAIL to the backend; where it does not take it, the transaction is over. */
 async function openBackend(session: Session, tx: Transaction): Promise<Reply> {
-  const backend = session.deps.destination.open(tx.envelope, session.identity)
+  const backend = session.deps.destination.open(tx.envelope, session.identity, session.login)
   tx.backend = backend
   try {
     const answer = await backend.mail()
@@ -110,7 +115,11 @@ export const rcptVerb: VerbRule<'RCPT'> = {
     // RFC 6531 3.5
     const unicode = command.path.utf8 || /[^\x00-\x7f]/.test(parsed.value.orcpt ?? '')
     if (unicode && !tx.envelope.parameters.smtpUtf8) return reply(553, [6, 7], 'The address needs SMTPUTF8')
-    const refusal = relayRefusal(deps.relay, command.path, session.client.address)
+    const refusal = relayRefusal(
+      deps.relay,
+      command.path,
+      session.login === undefined ? session.client.address : 'authenticated',
+    )
     if (refusal !== undefined) return noted(tx, command.path, refusal)
     // RFC 5321 4.5.3.1.10: temporary, the client sends the rest in another transaction.
     if (tx.accepted.length >= deps.limits.recipients)

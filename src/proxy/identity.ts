@@ -45,6 +45,8 @@ export async function identify(
   if (mode !== 'auto' && mode !== 'xclient') return
   const announced = connection.profile.xclient
   if (announced.size === 0) {
+    // It took one client's name and takes no other: not for this message. A new connection is.
+    if (connection.identity !== undefined) throw lost(connection, 'does not offer XCLIENT any more')
     if (mode === 'auto') return
     throw new BackendError(
       'incapable',
@@ -57,6 +59,8 @@ export async function identify(
   const argument = xclientArgument({ addr: address, port, proto, helo: helo?.name }, announced)
   if (connection.identity === argument) return
   const answer = await connection.command('XCLIENT', argument)
+  // Kept too long: it says nothing about this message.
+  if (answer.code === 421) throw lost(connection, 'given up by the server')
   if (answer.code !== 220) {
     connection.destroy()
     throw new BackendError('incapable', connection.server, `XCLIENT answered with ${answer.code}`)
@@ -65,4 +69,9 @@ export async function identify(
   const proper = helo !== undefined && /^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/i.test(helo.name)
   await sayHello(connection, { name: proper ? helo.name : connection.ownName })
   connection.identity = argument
+}
+
+function lost(connection: BackendConnection, why: string): BackendError {
+  connection.destroy()
+  return new BackendError('lost', connection.server, why)
 }

@@ -16,6 +16,7 @@ import {
   type Envelope,
   type EnvelopeRecipient,
   type Parcel,
+  type PinnedBackend,
 } from './destination.ts'
 
 const OFFER: Offer = {
@@ -24,6 +25,7 @@ const OFFER: Offer = {
   smtpUtf8: true,
   // A Maildir sends no delivery status notifications.
   dsn: false,
+  auth: [],
 }
 
 export interface MaildirOptions {
@@ -57,6 +59,10 @@ export class MaildirDestination implements Destination {
 
   available(): boolean {
     return this.#ready
+  }
+
+  async pin(): Promise<PinnedBackend> {
+    throw new BackendError('incapable', 'maildir', 'a Maildir knows no logins')
   }
 
   open(envelope: Envelope): DestinationTransaction {

@@ -17,10 +17,14 @@ export interface RelayPolicy {
   readonly exempt: ReadonlySet<string>
 }
 
-/** The refusal for a recipient that this client may not send to, or undefined. */
-export function relayRefusal(policy: RelayPolicy, address: Address, client: string): Reply | undefined {
+/** The refusal for a recipient that this client (its address, or that it has logged in) may not send to, or undefined. */
+export function relayRefusal(
+  policy: RelayPolicy,
+  address: Address,
+  client: string | 'authenticated',
+): Reply | undefined {
   if (address.routing) return reply(550, [7, 1], 'Address with routing characters refused')
-  if (isOurs(policy, address) || policy.relayNetworks.has(client)) return undefined
+  if (client === 'authenticated' || isOurs(policy, address) || policy.relayNetworks.has(client)) return undefined
   return RELAYING_DENIED
 }
 

@@ -10,6 +10,7 @@ import { closing, type Reply, replyText } from '../smtp/reply.ts'
 import { Conduct } from './conduct.ts'
 import { Conversation } from './conversation.ts'
 import type { ListenerOptions, ProxyDeps } from './deps.ts'
+import type { PinnedBackend } from './destination.ts'
 import type { ClientIdentity } from './identity.ts'
 import { LOCAL_PROBLEM, STOPPING, verdictReply } from './replies.ts'
 import type { SecureFacts } from './tls.ts'
@@ -59,6 +60,8 @@ export class Session implements SessionView {
   /** What the last EHLO announced. */
   offer: Offer | undefined
   tx: Transaction | undefined
+  /** The backend connection on which the client has logged in. */
+  login: PinnedBackend | undefined
   connectResult: Promise<StageResult> = Promise.resolve(NOTHING)
   heloResult: Promise<StageResult> = Promise.resolve(NOTHING)
   readonly conduct: Conduct
@@ -112,6 +115,7 @@ export class Session implements SessionView {
         reply: undefined,
         reason: `session ended: ${end}`,
       })
+      this.login?.close()
       const closed = this.wire.end(LINGER)
       this.#emitEnd(end)
       // The caps count a connection until it is really gone.
@@ -136,6 +140,13 @@ export class Session implements SessionView {
   startHelo(): void {
     this.facts.clear()
     this.heloResult = this.healthCheck ? Promise.resolve(NOTHING) : this.chain.helo(this, this.facts, this.log)
+  }
+
+  /** The backend's 235: who the client is counts now, and no longer where it comes from. */
+  loggedIn(backend: PinnedBackend): void {
+    this.login = backend
+    this.#cancelConnect?.()
+    this.connectResult = Promise.resolve(NOTHING)
   }
 
   /** Goes on over another stream (TLS). All that was said over the old one is forgotten (RFC 3207 4.2), but for what it counts. */

@@ -18,8 +18,10 @@ import {
   type Envelope,
   type EnvelopeRecipient,
   type Parcel,
+  type PinnedBackend,
 } from './destination.ts'
 import { type ClientAddressMode, type ClientIdentity, identify } from './identity.ts'
+import { PinnedConnection } from './pinned-connection.ts'
 
 export interface SmtpDestinationDeps {
   readonly pool: BackendPool
@@ -28,6 +30,8 @@ export interface SmtpDestinationDeps {
   /** Waiting for the answer to the dot, milliseconds. */
   readonly dotTimeout: number
   readonly clientAddress: ClientAddressMode
+  /** Every server proves who it is, or is on this machine: it may be shown passwords. */
+  readonly trusted: boolean
 }
 
 // security.md section 4: say so when the backend takes long to answer the dot.
@@ -45,7 +49,10 @@ export class SmtpDestination implements Destination {
 
   offer(): Offer | undefined {
     const profiles = this.#deps.pool.profiles()
-    return profiles.length === 0 ? undefined : commonOffer(profiles, Number.POSITIVE_INFINITY)
+    if (profiles.length === 0) return undefined
+    const offer = commonOffer(profiles, Number.POSITIVE_INFINITY)
+    // A password goes to a server that has proven who it is, or does not leave the machine.
+    return this.#deps.trusted ? offer : { ...offer, auth: [] }
   }
 
   async learn(): Promise<void> {
@@ -60,8 +67,16 @@ export class SmtpDestination implements Destination {
     return this.#deps.pool.available
   }
 
-  open(envelope: Envelope, client: ClientIdentity): DestinationTransaction {
-    return new SmtpTransaction(this.#deps, envelope, client)
+  async pin(client: ClientIdentity): Promise<PinnedBackend> {
+    if (!this.#deps.trusted) throw new BackendError('incapable', 'backend', 'is not trusted with passwords')
+    const connection = await this.#deps.pool.acquire({ fresh: true, client })
+    await identify(connection, this.#deps.clientAddress, client)
+    return new PinnedConnection(connection)
+  }
+
+  open(envelope: Envelope, client: ClientIdentity, pinned?: PinnedBackend): DestinationTransaction {
+    const own = pinned instanceof PinnedConnection ? pinned : undefined
+    return new SmtpTransaction(this.#deps, { envelope, client, pinned: own })
   }
 
   async close(): Promise<void> {
@@ -69,20 +84,28 @@ export class SmtpDestination implements Destination {
   }
 }
 
+interface TransactionOptions {
+  readonly envelope: Envelope
+  readonly client: ClientIdentity
+  readonly pinned: PinnedConnection | undefined
+}
+
 class SmtpTransaction implements DestinationTransaction {
   readonly #deps: SmtpDestinationDeps
   readonly #envelope: Envelope
   readonly #client: ClientIdentity
+  readonly #pinned: PinnedConnection | undefined
   readonly #accepted: EnvelopeRecipient[] = []
   #connection: BackendConnection | undefined
   #replacing: Promise<BackendConnection> | undefined
   #replaced = false
   #over = false
 
-  constructor(deps: SmtpDestinationDeps, envelope: Envelope, client: ClientIdentity) {
+  constructor(deps: SmtpDestinationDeps, { envelope, client, pinned }: TransactionOptions) {
     this.#deps = deps
     this.#envelope = envelope
     this.#client = client
+    this.#pinned = pinned
   }
 
   async mail(): Promise<Reply> {
@@ -90,7 +113,7 @@ class SmtpTransaction implements DestinationTransaction {
       return await this.#begin(await this.#acquire(false))
     } catch (error) {
       // The connection was given up by the server before it saw anything of this message.
-      if (!(error instanceof BackendError) || error.fault !== 'lost' || this.#over) throw error
+      if (!(error instanceof BackendError) || error.fault !== 'lost' || this.#over || this.#pinned) throw error
       this.#replaced = true
       return this.#begin(await this.#acquire(true))
     }
@@ -171,8 +194,11 @@ class SmtpTransaction implements DestinationTransaction {
     this.#connection = undefined // from here on an abort must not touch it: the backend decides
     try {
       const reply = await connection.sendDot(batch, dotTimeout)
-      if (reply.code >= 200 && reply.code < 300) pool.release(connection)
-      else connection.close()
+      // Where the client has logged in the connection stays its own, whatever the answer: the transaction is over on both sides.
+      if (this.#pinned === undefined) {
+        if (reply.code >= 200 && reply.code < 300) pool.release(connection)
+        else connection.close()
+      }
       if (reply.code >= 300 && reply.code < 400) {
         return { kind: 'unknown', server: connection.server, why: `the dot was answered with ${reply.code}` }
       }
@@ -186,6 +212,7 @@ class SmtpTransaction implements DestinationTransaction {
   }
 
   async #acquire(fresh: boolean): Promise<BackendConnection> {
+    if (this.#pinned !== undefined) return this.#pinned.take()
     const connection = await this.#deps.pool.acquire({ fresh, client: this.#client })
     if (this.#over) {
       this.#deps.pool.release(connection)
@@ -234,7 +261,7 @@ class SmtpTransaction implements DestinationTransaction {
   }
 
   async #replay(): Promise<BackendConnection> {
-    if (this.#replaced) throw new BackendError('lost', 'backend', 'lost a second time')
+    if (this.#replaced || this.#pinned !== undefined) throw new BackendError('lost', 'backend', 'lost a second time')
     this.#replaced = true
     const connection = await this.#acquire(true)
     const replies = [
@@ -260,7 +287,8 @@ class SmtpTransaction implements DestinationTransaction {
   }
 
   #drop(): void {
-    this.#connection?.close()
+    if (this.#pinned === undefined) this.#connection?.close()
+    else this.#pinned.reset()
     this.#connection = undefined
   }
 }

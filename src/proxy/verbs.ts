@@ -4,6 +4,7 @@
 import type { Command, Verb } from '../smtp/command.ts'
 import { NO_OFFER, offerLines } from '../smtp/extensions.ts'
 import { closing, type Reply, reply } from '../smtp/reply.ts'
+import { authVerb } from './auth.ts'
 import { bdatVerb } from './bdat.ts'
 import { dataVerb } from './data.ts'
 import { mailVerb, rcptVerb } from './envelope.ts'
@@ -45,13 +46,19 @@ function hello(session: Session, command: CommandOf<'HELO' | 'EHLO'>): Reply {
   session.peerHelo = session.helo
   session.startHelo()
   const offer = deps.destination.offer() ?? NO_OFFER
-  session.offer = { ...offer, size: Math.min(offer.size, deps.limits.messageSize) }
+  const size = Math.min(offer.size, deps.limits.messageSize)
+  session.offer = { ...offer, size, auth: mayLogIn(session) ? offer.auth : [] }
   const greeting = `${deps.hostname} greets ${command.name.replace(/[^a-zA-Z0-9.:[\]_-]/g, '?')}`
   return {
     code: 250,
     lines:
       command.verb === 'EHLO' ? [greeting, ...offerLines(session.offer), ...ownKeywords(session)] : [deps.hostname],
   }
+}
+
+// RFC 8314 3.3: no login in clear, and none where mail comes in from strangers.
+function mayLogIn({ listener, secure, login }: Session): boolean {
+  return listener.kind === 'submission' && secure !== undefined && login === undefined
 }
 
 // What we offer whatever the backend can.
@@ -103,7 +110,7 @@ const table: { readonly [V in Verb]: VerbRule<V> | VerbRule } = {
   VRFY: saying(reply(252, [5, 0], 'Send mail to find out')),
   EXPN: saying(NOT_IMPLEMENTED),
   STARTTLS: starttlsVerb,
-  AUTH: saying(NOT_IMPLEMENTED),
+  AUTH: authVerb,
   BDAT: bdatVerb,
   XCLIENT: xclientVerb,
   XFORWARD: xforwardVerb,

@@ -3,6 +3,7 @@
 // (501 5.5.4 else), and is rebuilt from the parsed value on the way to the backend.
 import type { Parameter } from './command.ts'
 import { type Reply, reply } from './reply.ts'
+import { relayableMechanisms } from './sasl.ts'
 
 /** What a server announced in its answer to EHLO, as far as it matters here. */
 export interface EhloProfile {
@@ -13,6 +14,8 @@ export interface EhloProfile {
   readonly smtpUtf8: boolean
   readonly dsn: boolean
   readonly startTls: boolean
+  /** Mechanisms of AUTH that it announced and that can be handed on. */
+  readonly auth: readonly string[]
   /** The attributes that XCLIENT takes; empty where it is not offered to us. */
   readonly xclient: ReadonlySet<string>
 }
@@ -23,6 +26,8 @@ export interface Offer {
   readonly eightBitMime: boolean
   readonly smtpUtf8: boolean
   readonly dsn: boolean
+  /** Mechanisms of AUTH; offered on submission listeners, inside TLS only. */
+  readonly auth: readonly string[]
 }
 
 export interface MailParameters {
@@ -57,12 +62,19 @@ export function parseEhlo(lines: readonly string[]): EhloProfile {
     smtpUtf8: keywords.has('SMTPUTF8'),
     dsn: keywords.has('DSN'),
     startTls: keywords.has('STARTTLS'),
+    auth: relayableMechanisms((keywords.get('AUTH') ?? '').split(' ').filter(Boolean)),
     xclient: new Set((keywords.get('XCLIENT') ?? '').toUpperCase().split(' ').filter(Boolean)),
   }
 }
 
 /** Nothing that depends on a backend. */
-export const NO_OFFER: Offer = { size: Number.POSITIVE_INFINITY, eightBitMime: false, smtpUtf8: false, dsn: false }
+export const NO_OFFER: Offer = {
+  size: Number.POSITIVE_INFINITY,
+  eightBitMime: false,
+  smtpUtf8: false,
+  dsn: false,
+  auth: [],
+}
 
 /** What may be announced to clients when the message can end up at any of these backends. */
 export function commonOffer(profiles: readonly EhloProfile[], ownSize: number): Offer {
@@ -73,6 +85,7 @@ export function commonOffer(profiles: readonly EhloProfile[], ownSize: number): 
     // RFC 6531 3.1: SMTPUTF8 needs 8BITMIME.
     smtpUtf8: all((p) => p.smtpUtf8 && p.eightBitMime),
     dsn: all((p) => p.dsn),
+    auth: profiles[0]?.auth.filter((mechanism) => profiles.every((p) => p.auth.includes(mechanism))) ?? [],
   }
 }
 
@@ -83,6 +96,7 @@ export function offerLines(offer: Offer): string[] {
   lines.push('ENHANCEDSTATUSCODES')
   if (offer.smtpUtf8) lines.push('SMTPUTF8')
   if (offer.dsn) lines.push('DSN')
+  if (offer.auth.length > 0) lines.push(`AUTH ${offer.auth.join(' ')}`)
   return lines
 }
 
@@ -96,6 +110,12 @@ const MAIL_RULES = new Map<string, Rule>([
   ['RET', { offered: (o) => o.dsn, valid: (v) => v !== undefined && /^(?:FULL|HDRS)$/i.test(v) }], // RFC 3461 4.3
   ['ENVID', { offered: (o) => o.dsn, valid: (v) => v !== undefined && v.length <= 100 && isXtext(v) }], // RFC 3461 4.4
 ])
+
+// RFC 4954 5: whoever offers AUTH takes this parameter. It is the client's word about somebody else, and goes no further.
+MAIL_RULES.set('AUTH', {
+  offered: (o) => o.auth.length > 0,
+  valid: (v) => v !== undefined && (v === '<>' || isXtext(v)),
+})
 
 const RCPT_RULES = new Map<string, Rule>([
   ['NOTIFY', { offered: (o) => o.dsn, valid: isNotify }],

@@ -123,8 +123,9 @@ export function xclientArgument(client: ClientAttributes, announced: ReadonlySet
     ['LOGIN', client.login],
     ['ADDR', client.addr === undefined ? undefined : isIP(client.addr) === 6 ? `IPV6:${client.addr}` : client.addr],
   ]
+  // An empty value is a syntax error to Postfix.
   return values
     .filter(([key]) => announced.has(key))
-    .map(([key, value]) => `${key}=${value === undefined ? '[UNAVAILABLE]' : toXtext(value)}`)
+    .map(([key, value = '']) => `${key}=${value === '' ? '[UNAVAILABLE]' : toXtext(value)}`)
     .join(' ')
 }

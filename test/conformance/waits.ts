@@ -6,7 +6,7 @@ import type { TestCase, Variant } from './case-file.ts'
 
 export const FEATURES = {
   tls: { issue: 3, built: true, what: 'STARTTLS and TLS listeners' },
-  auth: { issue: 3, built: false, what: 'submission listeners with AUTH' },
+  auth: { issue: 3, built: true, what: 'submission listeners with AUTH' },
   xclient: { issue: 3, built: true, what: 'XCLIENT from trusted clients' },
   proxy_protocol: { issue: 3, built: true, what: 'the PROXY protocol' },
   chunking: { issue: 3, built: true, what: 'CHUNKING (BDAT)' },

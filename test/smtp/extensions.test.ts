@@ -19,8 +19,8 @@ import {
 } from '../../src/smtp/extensions.ts'
 import { replyText } from '../../src/smtp/reply.ts'
 
-const ALL: Offer = { size: 1_000_000, eightBitMime: true, smtpUtf8: true, dsn: true }
-const NOTHING: Offer = { size: 1_000_000, eightBitMime: false, smtpUtf8: false, dsn: false }
+const ALL: Offer = { size: 1_000_000, eightBitMime: true, smtpUtf8: true, dsn: true, auth: [] }
+const NOTHING: Offer = { size: 1_000_000, eightBitMime: false, smtpUtf8: false, dsn: false, auth: [] }
 const PLAIN: EhloProfile = {
   size: Number.POSITIVE_INFINITY,
   pipelining: false,
@@ -28,6 +28,7 @@ const PLAIN: EhloProfile = {
   smtpUtf8: false,
   dsn: false,
   startTls: false,
+  auth: [],
   xclient: new Set(),
 }
 const RICH: EhloProfile = {

@@ -10,6 +10,7 @@ import { networks } from '../../src/filters/networks.ts'
 import { type AnyFilterDefinition, installFilters } from '../../src/install-filters.ts'
 import { NetworkSet } from '../../src/net/ip.ts'
 import { EventBus, type SessionOutcome, type TransactionOutcome } from '../../src/observe/events.ts'
+import { AuthGuard } from '../../src/proxy/auth-guard.ts'
 import { BackendPool } from '../../src/proxy/backend-pool.ts'
 import type { Limits, ListenerOptions, ProxyDeps } from '../../src/proxy/deps.ts'
 import { SmtpDestination } from '../../src/proxy/smtp-destination.ts'
@@ -73,7 +74,14 @@ export async function buildGateway(script: Script, dial: () => Duplex): Promise<
     clock,
     log,
     events,
-    destination: new SmtpDestination({ pool, clock, events, clientAddress, dotTimeout: limits.backend_dot }),
+    destination: new SmtpDestination({
+      pool,
+      clock,
+      events,
+      clientAddress,
+      trusted: true,
+      dotTimeout: limits.backend_dot,
+    }),
     relay: {
       domains: new Set(config.domains),
       relayNetworks: new NetworkSet(config.relay_networks),
@@ -88,6 +96,7 @@ export async function buildGateway(script: Script, dial: () => Duplex): Promise<
     hasRoom: async (octets) => octets <= room,
     chain: (listener) => new FilterChain({ filters, clock, log, events }, listener),
     weightOf: (symbol) => ({ score: weights.get(symbol) ?? 0, source: 'the dialogue' }),
+    authGuard: new AuthGuard(clock, limits.auth_failures_per_address),
     actions: config.actions,
     newId: () => `S${++ids}`,
   }

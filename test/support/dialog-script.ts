@@ -23,7 +23,7 @@
 //   dial: refuse                     from here on connections to the backend are refused (`dial: accept`: no longer)
 //   dials: 2                         so many connections to the backend were made up to here
 //   t: 300s                          time goes by
-//   close  rst  connect              the client closes, or breaks, its connection; another client comes
+//   close  rst  connect              the client closes, or breaks, its connection; another client comes (`connect: 192.0.2.8`: from there)
 //   gone: s                          the gateway has closed the connection to the client; gone: b  to the backend
 //   quiet                            nothing more was said to either side
 //   outcome: delivered               how the next transaction ended, as the log has it
@@ -73,7 +73,7 @@ const SHORT_FORMS = new Map<string, readonly string[]>([
   ['bye', ['c: QUIT', 's: 221 2.0.0', 'gone: s', 'ended: quit']],
 ])
 
-const STEP = /^(c|s|b|w|B|t|dial|dials|gone|outcome|reason|ended)(\d*)(!?):(?: (.*))?$/
+const STEP = /^(c|s|b|w|B|t|dial|dials|connect|gone|outcome|reason|ended)(\d*)(!?):(?: (.*))?$/
 const WORD = /^(Bclose|Brst|Bpause|Bdrop|Cpause|close|rst|connect|quiet|stop|cutoff)(\d*)()$/
 const REPEATED = /^c\*(\d+): (.*)$/
 

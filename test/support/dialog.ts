@@ -91,11 +91,10 @@ class Dialog {
     if (left.length > 0) throw new Error('connections to the backend are left open')
   }
 
-  #connect(): void {
+  #connect(address = of(this.#script, 'client')[0]?.text ?? '198.51.100.7'): void {
     const gateway = this.#gateway
     if (gateway === undefined) throw new Error('not built')
     const client = new Peer('client')
-    const address = of(this.#script, 'client')[0]?.text ?? '198.51.100.7'
     const { listener, deps } = gateway
     const session = new Session({
       stream: client.far,
@@ -197,7 +196,7 @@ class Dialog {
         this.#peer.stream.reset()
         return settle()
       case 'connect':
-        return this.#connect()
+        return this.#connect(text === '' ? undefined : text)
       case 'gone':
         return text === 's' ? this.#peer.untilClosed() : this.#backend(Number(text.slice(1))).untilClosed()
       case 'quiet':

@@ -17,6 +17,8 @@ export interface GatewaySetup {
   readonly folder: string
   /** Laid over the defaults, key by key. */
   readonly config?: Readonly<Record<string, unknown>>
+  /** Laid over the settings of its one listener, key by key. */
+  readonly listener?: Readonly<Record<string, unknown>>
   /** A port of loopback; without one the mail goes to a Maildir in the folder. */
   readonly backendPort?: number
   readonly nodeOptions?: readonly string[]
@@ -51,10 +53,11 @@ export async function startGateway(setup: GatewaySetup): Promise<Gateway> {
   }
 }
 
-function configuration({ folder, config, backendPort, silent }: GatewaySetup, port: number): Record<string, unknown> {
+function configuration(setup: GatewaySetup, port: number): Record<string, unknown> {
+  const { folder, config, listener, backendPort, silent } = setup
   return {
     hostname: HOSTNAME,
-    listeners: [{ name: 'mx', address: `127.0.0.1:${port}` }],
+    listeners: [{ name: 'mx', address: `127.0.0.1:${port}`, ...listener }],
     domains: [DOMAIN],
     ...(backendPort === undefined
       ? { maildir: { path: maildirOf(folder) } }

@@ -3,7 +3,7 @@
 // It needs root: master changes to the user `postfix` for its services. It asks no DNS.
 // Not taken: `postfix start`. It checks and changes the installation of the machine.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { chmod, chown, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, readdir, readFile, utimes, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -119,13 +119,14 @@ export class Postfix {
     })
   }
 
-  /** Waits until so many messages lie in the Maildir of a virtual mailbox, and gives all. */
-  async mailbox(name: string, count: number): Promise<string[]> {
+  /** Waits until so many messages in the Maildir of a virtual mailbox match, and gives all that do. */
+  async mailbox(name: string, pattern: RegExp, count = 1): Promise<string[]> {
     const place = join(this.#folder, 'mail', name, 'new')
-    return polled(`${count} messages for ${name}`, async () => {
+    return polled(`${count} × ${pattern} in the mailbox ${name}`, async () => {
       const files = await readdir(place).catch(() => [])
-      if (files.length < count) return undefined
-      return Promise.all(files.map((file) => readFile(join(place, file), 'latin1')))
+      const texts = await Promise.all(files.map((file) => readFile(join(place, file), 'latin1')))
+      const matching = texts.filter((text) => pattern.test(text))
+      return matching.length >= count ? matching : undefined
     })
   }
 
@@ -183,6 +184,8 @@ async function layOut({ folder, services, settings, delivers }: PostfixSetup, da
   }
   const main = Object.entries({ ...SETTINGS, ...places, ...settings }).map(([name, value]) => `${name} = ${value}\n`)
   await writeFile(join(folder, 'main.cf'), main.join(''))
+  // Postfix waits seconds with a file that is still warm.
+  await utimes(join(folder, 'main.cf'), 0, 0)
   const all = [...services, ...SERVICES, ...(delivers ? DELIVERY : [])]
   await writeFile(join(folder, 'master.cf'), all.map((line) => `${line}\n`).join(''))
 }

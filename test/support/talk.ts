@@ -2,27 +2,33 @@
 // Promise: it tidies nothing up, and no wait is endless: a connection that is closed ends every wait.
 // Not taken: the connection of the conformance suite. That one judges every reply, and needs to know the backend for it.
 import assert from 'node:assert/strict'
-import { connect, type Socket } from 'node:net'
+import { connect } from 'node:net'
+import type { Duplex } from 'node:stream'
 
 const REPLY = /^(?:\d{3}-.*\r\n)*\d{3}(?: .*)?\r\n/
 
 export class Talk {
-  readonly #socket: Socket
+  readonly #stream: Duplex
   #text = ''
   #closed = false
   #look: () => void = () => {}
 
-  private constructor(socket: Socket) {
-    this.#socket = socket
-    socket.on('data', (chunk) => {
+  private constructor(stream: Duplex) {
+    this.#stream = stream
+    stream.on('data', (chunk) => {
       this.#text += chunk.toString('latin1')
       this.#look()
     })
-    socket.on('error', () => {}) // `close` follows
-    socket.on('close', () => {
+    stream.on('error', () => {}) // `close` follows
+    stream.on('close', () => {
       this.#closed = true
       this.#look()
     })
+  }
+
+  /** Over a connection of the caller's; waits for nothing. */
+  static over(stream: Duplex): Talk {
+    return new Talk(stream)
   }
 
   /** Connects and waits for the greeting. */
@@ -40,7 +46,7 @@ export class Talk {
   }
 
   send(octets: string | Buffer): void {
-    this.#socket.write(typeof octets === 'string' ? Buffer.from(octets, 'latin1') : octets)
+    this.#stream.write(typeof octets === 'string' ? Buffer.from(octets, 'latin1') : octets)
   }
 
   /** The next reply, or undefined where the connection ends before it. */
@@ -78,6 +84,6 @@ export class Talk {
 
   /** Closes without a word. */
   destroy(): void {
-    this.#socket.destroy()
+    this.#stream.destroy()
   }
 }

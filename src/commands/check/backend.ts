@@ -11,6 +11,7 @@ import { systemClock } from '../../net/clock.ts'
 import { EventBus } from '../../observe/events.ts'
 import type { BackendConnection, Server } from '../../proxy/backend.ts'
 import { connectBackend } from '../../proxy/backend-connect.ts'
+import { connectionPrelude } from '../../proxy/identity.ts'
 import type { EhloProfile } from '../../smtp/extensions.ts'
 import { isPositive, type Reply, replyText } from '../../smtp/reply.ts'
 import { errorText, type Finding, finding } from './report.ts'
@@ -54,7 +55,8 @@ export async function serverFindings(server: Server, loaded: LoadedConfig): Prom
 }
 
 async function dial(server: Server, loaded: LoadedConfig, greeting: FirstLine): Promise<BackendConnection> {
-  const { limits, hostname } = loaded.config
+  const { limits, hostname, backend } = loaded.config
+  const mode = backend?.client_address ?? 'none'
   return connectBackend({
     tls: await readBackendTls(loaded),
     server,
@@ -63,6 +65,8 @@ async function dial(server: Server, loaded: LoadedConfig, greeting: FirstLine): 
     commandTimeout: Math.min(limits.backend_command, COMMAND_TIMEOUT),
     clock: systemClock,
     events: new EventBus(() => {}),
+    // A server that waits for a PROXY header greets nobody without one.
+    prelude: (own) => connectionPrelude(mode, undefined, own),
     dial: ({ host, port }) => greeting.watch(connect({ host, port, noDelay: true })),
   })
 }
