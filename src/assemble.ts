@@ -32,9 +32,14 @@ export interface AssembleOptions {
   readonly table: readonly TableEntry[]
   readonly clock?: Clock | undefined
   readonly log?: Log | undefined
+  /** The bus of a gateway that runs: its listeners stay. */
+  readonly events?: EventBus
 }
 
 export interface AppParts {
+  readonly loaded: LoadedConfig
+  /** The certificates in use; renewed while running. */
+  identities: Identities | undefined
   readonly config: Config
   readonly events: EventBus
   readonly log: Log
@@ -45,14 +50,18 @@ export interface AppParts {
 }
 
 /** Builds everything that can fail for a reason in the configuration. Throws ConfigError or ScoresError. */
-export async function assemble({ loaded, table, clock = systemClock, log: given }: AssembleOptions): Promise<AppParts> {
+export async function assemble({
+  loaded,
+  table,
+  clock = systemClock,
+  log: given,
+  events: running,
+}: AssembleOptions): Promise<AppParts> {
   const { config, baseDir } = loaded
   const log = given ?? openLog(config.log)
-  const events = new EventBus((event, error) =>
-    log.error({ event, error: String(error) }, 'listener of an event failed'),
-  )
-  logEvents(events, log)
-  const listeners = buildListeners(loaded, await readIdentities(loaded))
+  const events = running ?? newBus(log)
+  const identities = await readIdentities(loaded)
+  const listeners = buildListeners(loaded, identities)
   const scores = Scores.load(scoreFiles(config, baseDir))
   const filters = await installFilters({ loaded, table, clock, log })
   const chains = new Map(
@@ -85,7 +94,15 @@ export async function assemble({ loaded, table, clock = systemClock, log: given 
     actions: config.actions,
     newId,
   }
-  return { config, events, log, deps, pool, filters, listeners }
+  return { loaded, identities, config, events, log, deps, pool, filters, listeners }
+}
+
+function newBus(log: Log): EventBus {
+  const events = new EventBus((event, error) =>
+    log.error({ event, error: String(error) }, 'listener of an event failed'),
+  )
+  logEvents(events, log)
+  return events
 }
 
 function buildListeners(loaded: LoadedConfig, identities: Identities | undefined): AppParts['listeners'] {

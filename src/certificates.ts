@@ -3,7 +3,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { LoadedConfig } from './config/load.ts'
-import { ConfigError } from './config/problem.ts'
+import { ConfigError, pathText } from './config/problem.ts'
 import type { BackendTls } from './proxy/backend-tls.ts'
 import { type Identities, type Identity, makeContext } from './proxy/tls.ts'
 
@@ -56,7 +56,7 @@ async function readPem(loaded: LoadedConfig, file: string, path: SettingPath): P
 
 function problem(loaded: LoadedConfig, path: SettingPath, message: string): ConfigError {
   const where = loaded.where(path)
-  return new ConfigError([{ path: path.join('.'), message, ...(where === undefined ? {} : { where }) }])
+  return new ConfigError([{ path: pathText(path), message, ...(where === undefined ? {} : { where }) }])
 }
 
 function messageOf(error: unknown): string {

@@ -27,6 +27,13 @@ async function run(options: { config?: string }): Promise<void> {
       'unhandled rejection',
     )
   })
+  process.on('SIGHUP', () => {
+    app
+      .reload(() => loadConfig({ path: options.config }))
+      .catch((error: unknown) => {
+        app.log.error({ error: String(error) }, 'reload failed: the old configuration stays')
+      })
+  })
   const signal = await nextSignal()
   app.log.info({ signal }, 'stopping')
   // A second signal ends it at once: the senders keep what was not answered (P1).

@@ -86,6 +86,7 @@ export interface EventMap {
   'session-ended': SessionOutcome
   'transaction-ended': TransactionOutcome
   'filter-asked': AskedFilter
+  'config-reloaded': { readonly result: 'ok' | 'refused' }
   'tls-handshake': { readonly listener: string; readonly result: 'ok' | 'failed'; readonly protocol: string }
   replied: { readonly stage: string; readonly code: number }
   'backend-connected': { readonly backend: string; readonly milliseconds: number }

@@ -28,6 +28,8 @@ export function createMetrics({ events, sources, version }: MetricOptions): Regi
   transactionMetrics(registry, events)
   filterMetrics(registry, events)
   backendMetrics(registry, events, sources)
+  const reloads = counter(registry, 'config_reloads_total', 'Configurations read while running', ['result'])
+  events.on('config-reloaded', ({ result }) => reloads.inc({ result }))
   const build = gauge(registry, 'build_info', 'Version of Postern and Node.js; always 1', ['version', 'node'])
   build.set({ version, node: process.version }, 1)
   return registry

@@ -15,6 +15,9 @@ const BAD_BASE64 = reply(501, [5, 2], 'Not base64')
 const CANCELLED = reply(501, [7, 0], 'Login cancelled')
 const NO_BACKEND = reply(454, [7, 0], 'Login not possible now, try again later')
 
+// No AUTH, or not so: how we and the backend were set up, not what the client did (P6).
+const ABOUT_US = new Set([502, 503, 504, 530, 538])
+
 export const authVerb: VerbRule<'AUTH'> = {
   check(session, command) {
     if (session.listener.kind !== 'submission') return NOT_IMPLEMENTED
@@ -64,7 +67,8 @@ async function exchange(
   { mechanism, initial }: Start,
 ): Promise<Reply | undefined> {
   const { authGuard } = session.deps
-  const answers = initial === undefined ? [] : [initial === '=' ? '' : initial]
+  // An empty initial response names nobody: servers ask for the name behind it (LOGIN), and that one is counted.
+  const answers = initial === undefined || initial === '=' ? [] : [initial]
   if (authGuard.blocksAccount(accountOf(mechanism, answers))) return WAIT
   let said = await backend.say(`AUTH ${mechanism}${initial === undefined ? '' : ` ${initial}`}`)
   while (said.code === 334) {
@@ -105,8 +109,8 @@ function judged(session: Session, said: Reply, account: string | undefined): Rep
     return reply(235, [7, 0], 'Logged in')
   }
   if (said.code < 400) return NO_BACKEND
-  // 4xx is the backend's trouble, not a wrong password.
-  if (said.code < 500) return reply(454, [7, 0], 'Login not possible now, try again later')
+  // The backend's trouble, not a wrong password.
+  if (said.code < 500 || ABOUT_US.has(said.code)) return reply(454, [7, 0], 'Login not possible now, try again later')
   authGuard.failed(session.client.address, account)
   if (session.conduct.failedLogin()) return TOO_MANY_FAILURES
   // One text for a wrong name and a wrong password, whatever the backend tells.

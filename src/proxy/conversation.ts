@@ -7,7 +7,7 @@ import { closing, type Reply } from '../smtp/reply.ts'
 import { readLine } from './line-input.ts'
 import { NOT_IMPLEMENTED, STOPPING, TOO_MANY_ERRORS } from './replies.ts'
 import type { Session } from './session.ts'
-import { BEFORE_TLS, TLS_FIRST } from './starttls.ts'
+import { BEFORE_TLS, TLS_FIRST, TLS_FIRST_CLOSING } from './starttls.ts'
 import { type Steps, VERBS } from './verbs.ts'
 
 const ERROR_DELAY = 1000
@@ -98,7 +98,7 @@ export class Conversation {
       this.#session.secure === undefined &&
       !BEFORE_TLS.has(command.verb)
     )
-      return TLS_FIRST
+      return command.verb === 'BDAT' ? TLS_FIRST_CLOSING : TLS_FIRST
     return VERBS.get(command.verb)?.check(this.#session, command) ?? NOT_IMPLEMENTED
   }
 

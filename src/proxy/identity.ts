@@ -2,6 +2,7 @@
 // Promise: one client identity a connection: with XCLIENT it is told anew before a message of another client, every attribute each time, since
 // they survive on a connection that is used again; with the PROXY protocol a connection is made for one client and never used for another.
 
+import { isIP } from 'node:net'
 import { buildProxyHeader, localProxyHeader, type ProxyAddress } from '../smtp/proxy-header.ts'
 import { xclientArgument } from '../smtp/xclient.ts'
 import type { BackendConnection } from './backend.ts'
@@ -44,7 +45,8 @@ export async function identify(
 ): Promise<void> {
   if (mode !== 'auto' && mode !== 'xclient') return
   const announced = connection.profile.xclient
-  if (announced.size === 0) {
+  // An offer without ADDR cannot tell what matters.
+  if (!announced.has('ADDR')) {
     // It took one client's name and takes no other: not for this message. A new connection is.
     if (connection.identity !== undefined) throw lost(connection, 'does not offer XCLIENT any more')
     if (mode === 'auto') return
@@ -56,9 +58,14 @@ export async function identify(
   }
   const { address, port, helo } = client
   const proto = helo?.verb === 'HELO' ? 'SMTP' : 'ESMTP'
-  const argument = xclientArgument({ addr: address, port, proto, helo: helo?.name }, announced)
+  const attributes = { addr: address, port, proto, helo: helo?.name } as const
+  const argument = xclientArgument(attributes, announced)
   if (connection.identity === argument) return
-  const answer = await connection.command('XCLIENT', argument)
+  let answer = await connection.command('XCLIENT', argument)
+  // A Postfix without IPv6 does not take an IPv6 address: better an unknown client than none.
+  if (answer.code === 501 && isIP(address) === 6) {
+    answer = await connection.command('XCLIENT', xclientArgument({ ...attributes, addr: undefined }, announced))
+  }
   // Kept too long: it says nothing about this message.
   if (answer.code === 421) throw lost(connection, 'given up by the server')
   if (answer.code !== 220) {

@@ -7,6 +7,8 @@ import { BackendError, type PinnedBackend } from './destination.ts'
 
 export class PinnedConnection implements PinnedBackend {
   readonly #connection: BackendConnection
+  /** The server waits for an answer to its 334. */
+  #challenged = false
 
   constructor(connection: BackendConnection) {
     this.#connection = connection
@@ -16,8 +18,11 @@ export class PinnedConnection implements PinnedBackend {
     return this.#connection.alive
   }
 
-  say(line: string): Promise<Reply> {
-    return this.#connection.exchange(line)
+  async say(line: string): Promise<Reply> {
+    this.#challenged = false
+    const r = await this.#connection.exchange(line)
+    this.#challenged = r.code === 334
+    return r
   }
 
   /** For the next transaction. Throws BackendError where it is lost. */
@@ -41,6 +46,15 @@ export class PinnedConnection implements PinnedBackend {
   }
 
   close(): void {
-    this.#connection.close()
+    if (!this.#challenged) {
+      this.#connection.close()
+      return
+    }
+    // RFC 4954 4: an exchange is cancelled with "*". QUIT is good base64: it would be taken for an answer, and count as a failed login of the
+    // client's address.
+    this.say('*').then(
+      () => this.#connection.close(),
+      () => {}, // it is lost
+    )
   }
 }

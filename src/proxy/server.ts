@@ -62,7 +62,7 @@ export interface ServerOptions {
 }
 
 export class SmtpServer {
-  readonly #options: ServerOptions
+  #options: ServerOptions
   readonly #server: Server
   readonly #sessions = new Set<Session>()
   #open = 0
@@ -75,6 +75,11 @@ export class SmtpServer {
     this.#server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) =>
       this.#accept(socket),
     )
+  }
+
+  /** What the sessions to come are given; running ones keep what they have. */
+  use(listener: ListenerOptions, deps: ProxyDeps): void {
+    this.#options = { ...this.#options, listener, deps }
   }
 
   get openSessions(): number {
@@ -136,12 +141,13 @@ export class SmtpServer {
   }
 
   async #serve(socket: Socket, peer: ClientAddress): Promise<void> {
-    const { counter, deps } = this.#options
+    const { counter, deps, listener } = this.#options
     const caller = await this.#callerOf(socket, peer)
     if (caller === undefined) return
     const key = clientKey(caller.client.address)
-    // A load balancer's own look is nobody's connection.
-    if (!caller.healthCheck && counter.of(key) >= deps.limits.connectionsPerAddress) {
+    // A load balancer's own look is nobody's connection, and a server that hands on everybody's mail has one address for all of it.
+    const exempt = caller.healthCheck || listener.xclientFrom.has(peer.address)
+    if (!exempt && counter.of(key) >= deps.limits.connectionsPerAddress) {
       const client = caller.client.address
       this.#turnAway(socket, { client, reason: 'connections_per_address', reply: TOO_MANY_FROM_YOU })
       return

@@ -128,9 +128,11 @@ export class Session implements SessionView {
     return { ...this.client, helo: this.helo, listener: this.#local }
   }
 
-  /** Somebody trusted says who the client is: the connect stage starts anew. */
+  /** Somebody trusted says who the client is: the connect stage starts anew, and a login was that of the client before. */
   identify(client: ClientAddress): void {
     this.client = client
+    this.login?.close()
+    this.login = undefined
     this.connectFacts.clear()
     this.facts.clear()
     this.#startConnect()

@@ -70,7 +70,12 @@ export class SmtpDestination implements Destination {
   async pin(client: ClientIdentity): Promise<PinnedBackend> {
     if (!this.#deps.trusted) throw new BackendError('incapable', 'backend', 'is not trusted with passwords')
     const connection = await this.#deps.pool.acquire({ fresh: true, client })
-    await identify(connection, this.#deps.clientAddress, client)
+    try {
+      await identify(connection, this.#deps.clientAddress, client)
+    } catch (error) {
+      connection.close()
+      throw error
+    }
     return new PinnedConnection(connection)
   }
 
@@ -200,6 +205,7 @@ class SmtpTransaction implements DestinationTransaction {
         else connection.close()
       }
       if (reply.code >= 300 && reply.code < 400) {
+        connection.close()
         return { kind: 'unknown', server: connection.server, why: `the dot was answered with ${reply.code}` }
       }
       return { kind: 'answered', reply, server: connection.server }
@@ -212,7 +218,11 @@ class SmtpTransaction implements DestinationTransaction {
   }
 
   async #acquire(fresh: boolean): Promise<BackendConnection> {
-    if (this.#pinned !== undefined) return this.#pinned.take()
+    if (this.#pinned !== undefined) {
+      const own = this.#pinned.take()
+      if (!carries(own.profile, this.#envelope.parameters, false)) throw incapable(own)
+      return own
+    }
     const connection = await this.#deps.pool.acquire({ fresh, client: this.#client })
     if (this.#over) {
       this.#deps.pool.release(connection)
@@ -261,7 +271,8 @@ class SmtpTransaction implements DestinationTransaction {
   }
 
   async #replay(): Promise<BackendConnection> {
-    if (this.#replaced || this.#pinned !== undefined) throw new BackendError('lost', 'backend', 'lost a second time')
+    if (this.#pinned !== undefined) throw new BackendError('lost', 'backend', 'lost, and with it the login')
+    if (this.#replaced) throw new BackendError('lost', 'backend', 'lost a second time')
     this.#replaced = true
     const connection = await this.#acquire(true)
     const replies = [
@@ -286,10 +297,14 @@ class SmtpTransaction implements DestinationTransaction {
     return reply
   }
 
+  // Once: where the client has logged in, a second RSET behind the first would find the connection at work, and an abort behind the dot would
+  // close it (P2: from there on the backend decides).
   #drop(): void {
-    if (this.#pinned === undefined) this.#connection?.close()
-    else this.#pinned.reset()
+    const connection = this.#connection
     this.#connection = undefined
+    if (connection === undefined) return
+    if (this.#pinned === undefined) connection.close()
+    else this.#pinned.reset()
   }
 }
 

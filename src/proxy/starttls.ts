@@ -1,6 +1,6 @@
 // STARTTLS (RFC 3207).
 // Promise: what was sent behind STARTTLS in clear is never taken for something said under TLS (CVE-2011-0411): it ends the session.
-import { reply } from '../smtp/reply.ts'
+import { closing, reply } from '../smtp/reply.ts'
 import { NOT_IMPLEMENTED, OUT_OF_STEP } from './replies.ts'
 import type { Session } from './session.ts'
 import { factsOf, type TlsTerminator } from './tls.ts'
@@ -9,6 +9,8 @@ import type { VerbRule } from './verbs.ts'
 // Until TLS is up a listener that requires it takes only these (RFC 3207 section 4).
 export const BEFORE_TLS: ReadonlySet<string> = new Set(['EHLO', 'HELO', 'NOOP', 'RSET', 'QUIT', 'STARTTLS'])
 export const TLS_FIRST = reply(530, [7, 0], 'Must issue a STARTTLS command first')
+/** Behind BDAT comes a payload that nobody would read as one: close (security.md 1.4). */
+export const TLS_FIRST_CLOSING = closing(530, [7, 0], 'Must issue a STARTTLS command first')
 
 export const starttlsVerb: VerbRule<'STARTTLS'> = {
   check(session) {

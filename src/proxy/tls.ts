@@ -78,14 +78,19 @@ export class TlsTerminator {
       const failed = (error: Error) => {
         timer.clear()
         secure.destroy()
+        // Not always its doing: a client that closed its side would be waited for.
+        stream.destroy()
         reject(error)
       }
       const closed = () => failed(new Error('closed during the handshake'))
       secure.once('error', failed)
+      // On a half-open socket a client that leaves in the middle shows only as the end of its octets.
+      secure.once('end', closed)
       secure.once('close', closed)
       secure.once('secure', () => {
         timer.clear()
         secure.off('error', failed)
+        secure.off('end', closed)
         secure.off('close', closed)
         resolve(secure)
       })

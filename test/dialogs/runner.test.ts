@@ -17,3 +17,9 @@ fails('another outcome', 'hello\nenvelope\nc: RSET\ns: 250\noutcome: delivered\n
 fails('nothing ended', 'hello\nended: quit\n', /no session ended/)
 fails('another number of connections', 'hello\ndials: 2\n', /expected "2", got "1"/)
 fails('an unknown step', 'hello\nx: what\n', /^d:3: no step: x: what/)
+
+for (const form of ['tulip', 'dHVsaXA', 'R1bGlw', '0dWxpc']) {
+  const events = `@secret tulip\n---\nhello\nc: MAIL FROM:<a-${form}@x>\nb: MAIL FROM:<a-${form}@x>\nB: 250 ok\ns: 250\n`
+  test(`fails: a secret in an event, as ${form}`, () =>
+    assert.rejects(runText(events, 'd'), { message: /^d, at its end: the secret "tulip" stands as "/ }))
+}

@@ -9,7 +9,13 @@ import { defineFilter, type Filter, type FilterIo, type Opinion } from '../../sr
 import { networks } from '../../src/filters/networks.ts'
 import { type AnyFilterDefinition, installFilters } from '../../src/install-filters.ts'
 import { NetworkSet } from '../../src/net/ip.ts'
-import { EventBus, type SessionOutcome, type TransactionOutcome } from '../../src/observe/events.ts'
+import {
+  EventBus,
+  type EventMap,
+  type EventName,
+  type SessionOutcome,
+  type TransactionOutcome,
+} from '../../src/observe/events.ts'
 import { AuthGuard } from '../../src/proxy/auth-guard.ts'
 import { BackendPool } from '../../src/proxy/backend-pool.ts'
 import type { Limits, ListenerOptions, ProxyDeps } from '../../src/proxy/deps.ts'
@@ -26,7 +32,18 @@ export interface Gateway {
   readonly pool: BackendPool
   readonly sessions: SessionOutcome[]
   readonly transactions: TransactionOutcome[]
+  /** Every event with its name. */
+  readonly events: readonly unknown[]
   readonly spoolDir: string
+}
+
+class KeepingBus extends EventBus {
+  readonly kept: unknown[] = []
+
+  override emit<K extends EventName>(name: K, event: EventMap[K]): void {
+    this.kept.push({ name, event })
+    super.emit(name, event)
+  }
 }
 
 const DEFAULTS = ['hostname: mx.example.org', 'domains: [example.org]', 'backend: {servers: ["192.0.2.25:25"]}']
@@ -37,7 +54,7 @@ export async function buildGateway(script: Script, dial: () => Duplex): Promise<
   const loaded = loadConfig({ text, path: script.file, env: {} })
   const { config } = loaded
   const [clock, log] = [new FakeClock(), new FakeLog()]
-  const events = new EventBus((event, error) => log.error({ event, error: String(error) }, 'listener failed'))
+  const events = new KeepingBus((event, error) => log.error({ event, error: String(error) }, 'listener failed'))
   const sessions: SessionOutcome[] = []
   const transactions: TransactionOutcome[] = []
   events.on('session-ended', (session) => sessions.push(session))
@@ -101,16 +118,17 @@ export async function buildGateway(script: Script, dial: () => Duplex): Promise<
     newId: () => `S${++ids}`,
   }
   const { bare_newline: bareNewline = 'normalize', chunking = true, xclient_from = [] } = config.listeners[0] ?? {}
+  const kind = of(script, 'submission').length > 0 ? 'submission' : 'mx'
   const listener: ListenerOptions = {
-    name: 'mx',
-    kind: 'mx',
+    name: kind,
+    kind,
     bareNewline,
     chunking,
     tls: undefined,
     proxyFrom: new NetworkSet([]),
     xclientFrom: new NetworkSet(xclient_from),
   }
-  return { deps, listener, clock, log, pool, sessions, transactions, spoolDir }
+  return { deps, listener, clock, log, pool, sessions, transactions, events: events.kept, spoolDir }
 }
 
 export function of(script: Script, name: string): Script['settings'] {

@@ -5,6 +5,8 @@
 //   limits: {recipients: 2}          any part of postern.yaml (the domain example.org and the host mx.example.org are there already)
 //   @client 192.0.2.9                where the client comes from
 //   @backend PIPELINING, SIZE 1000   what the backend announces; `@backend manual`: greeting and EHLO are steps of the script as well
+//   @submission                      the listener is one for users, under TLS from the start; `@submission clear`: without TLS
+//   @secret WORD                     no log line and no event may hold the word, in clear or in base64
 //   @filter NAME STAGE ANSWER        a filter: reject, defer, hangup, trust, throw, hang, after 2s SYMBOL, or SYMBOL
 //   @weight SYMBOL 20                as in scores.yaml
 //   @room 1000                       octets that the disk has room for
@@ -32,7 +34,8 @@
 //   stop  cutoff                     the gateway stops; the grace is over
 //
 // Short forms: `hello` (greeting and EHLO), `envelope` (MAIL and one RCPT, both accepted by the backend), `message` (DATA, a small message
-// and its dot), `taken` (the backend takes the message, and the client hears so), `bye` (QUIT).
+// and its dot), `taken` (the backend takes the message, and the client hears so), `bye` (QUIT), `login` (AUTH PLAIN as jim with the
+// password tulip, which the newest backend connection takes).
 // In every text \r \n \0 \t \xNN stand for octets, and {{a*70}} for seventy a; a pattern is written /…/. c*30: sends a line thirty times.
 
 export interface Step {
@@ -70,6 +73,15 @@ const SHORT_FORMS = new Map<string, readonly string[]>([
   ],
   ['message', ['c: DATA', 's: 354', 'c: Subject: hello', 'c: ', 'c: text', 'c: .']],
   ['taken', ['b: DATA', 'B: 354 go ahead', 'b: ...', 'b: .', 'B: 250 2.0.0 taken', 's: 250 2.0.0']],
+  [
+    'login',
+    [
+      'c: AUTH PLAIN AGppbQB0dWxpcA==',
+      'b: AUTH PLAIN AGppbQB0dWxpcA==',
+      'B: 235 2.7.0 welcome',
+      's: 235 2.7.0 Logged in',
+    ],
+  ],
   ['bye', ['c: QUIT', 's: 221 2.0.0', 'gone: s', 'ended: quit']],
 ])
 

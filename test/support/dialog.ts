@@ -8,8 +8,11 @@ import { buildGateway, type Gateway, milliseconds, of } from './dialog-gateway.t
 import { Peer } from './dialog-peer.ts'
 import { isPattern, parseScript, type Script, type Step } from './dialog-script.ts'
 import { settle } from './fake-clock.ts'
+import { expectNoSecret } from './secrets.ts'
 
 const PROFILE = 'PIPELINING, SIZE 52428800, 8BITMIME, SMTPUTF8, DSN'
+
+const SECURE = { protocol: 'TLSv1.3', cipher: 'TLS_AES_256_GCM_SHA384' }
 
 /** Runs the dialogue in `file`. */
 export function runDialog(file: string, name: string): Promise<void> {
@@ -87,6 +90,7 @@ class Dialog {
     if (gateway.clock.pending > 0) throw new Error(`${gateway.clock.pending} timers are left`)
     const errors = gateway.log.texts('error').filter((text) => text === 'session failed' || text === 'listener failed')
     if (errors.length > 0) throw new Error(errors.join(', '))
+    for (const { text } of of(this.#script, 'secret')) expectNoSecret([...gateway.log.entries, ...gateway.events], text)
     const left = gateway.pool.state().filter((state) => state.open > 0)
     if (left.length > 0) throw new Error('connections to the backend are left open')
   }
@@ -103,6 +107,7 @@ class Dialog {
       peer: { address, port: 2525 },
       local: { address: '192.0.2.25', port: 25 },
       deps,
+      secure: of(this.#script, 'submission')[0]?.text === '' ? SECURE : undefined,
     })
     this.#client = client
     this.#session = session

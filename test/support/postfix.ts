@@ -47,6 +47,7 @@ const SERVICES = [
 ]
 
 const DELIVERY = [
+  'pickup unix n - n 60 1 pickup', // postqueue asks it whether Postfix runs
   'qmgr unix n - n 300 1 qmgr',
   'smtp unix - - n - - smtp',
   'virtual unix - n n - - virtual',
@@ -130,12 +131,16 @@ export class Postfix {
     })
   }
 
-  /** Waits until so many messages lie in these queues. */
+  /** Waits until so many messages lie in these queues, looked at in this order: name them as a message goes through them. */
   async queued(count: number, ...queues: readonly ('incoming' | 'active' | 'deferred')[]): Promise<void> {
     await polled(`${count} messages in ${queues.join(', ')}`, async () => {
-      const folders = queues.map((name) => join(this.#folder, 'queue', name))
-      const found = await Promise.all(folders.map((place) => readdir(place, { recursive: true, withFileTypes: true })))
-      return found.flat().filter((entry) => entry.isFile()).length === count || undefined
+      let found = 0
+      for (const name of queues) {
+        const place = join(this.#folder, 'queue', name)
+        const entries = await readdir(place, { recursive: true, withFileTypes: true })
+        found += entries.filter((entry) => entry.isFile()).length
+      }
+      return found === count || undefined
     })
   }
 

@@ -45,7 +45,8 @@ export class SmtpSink {
 
   static async start({ capture, connections = 256, refuse }: SinkOptions = {}): Promise<SmtpSink> {
     const port = await freePort()
-    const argv = ['-m', String(connections), '-h', 'sink.example.com']
+    // -C: no XCLIENT. It announces it, and answers it with 250 in place of 220.
+    const argv = ['-C', '-m', String(connections), '-h', 'sink.example.com']
     if (refuse !== undefined) argv.push('-f', refuse)
     // It refuses to run as root.
     if (process.getuid?.() === 0) argv.push('-u', 'nobody')
