@@ -6,6 +6,8 @@ import { hostname } from 'node:os'
 import { z } from 'zod'
 import { cidr, count, duration, hostPort, size } from './values.ts'
 
+const HOST_NAME = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i
+
 const listener = z.strictObject({
   name: z
     .string()
@@ -123,7 +125,7 @@ export const configSchema = z
   .strictObject({
     hostname: z
       .string()
-      .regex(/^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i, { error: 'expected a host name' })
+      .regex(HOST_NAME, { error: 'expected a host name' })
       .default(() => defaultHostname())
       .describe('Name in the greeting, in Received and as authserv-id'),
     listeners: z
@@ -203,6 +205,7 @@ export type BackendConfig = NonNullable<Config['backend']>
 
 function defaultHostname(): string {
   const name = hostname()
-  // S-001: a greeting needs a name with a dot; a bare container name gets one that is honest about being local.
+  // A greeting needs a proper name with a dot; a bare container name gets one that is honest about being local.
+  if (!HOST_NAME.test(name)) return 'localhost.localdomain'
   return name.includes('.') ? name : `${name}.localdomain`
 }
