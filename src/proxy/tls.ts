@@ -78,8 +78,6 @@ export class TlsTerminator {
       const failed = (error: Error) => {
         timer.clear()
         secure.destroy()
-        // Not always its doing: a client that closed its side would be waited for.
-        stream.destroy()
         reject(error)
       }
       const closed = () => failed(new Error('closed during the handshake'))
