@@ -16,7 +16,7 @@ export interface ClientIdentity {
   readonly port: number
   readonly helo: { readonly verb: 'HELO' | 'EHLO'; readonly name: string } | undefined
   /** Where the client has connected to. */
-  readonly listener: ProxyAddress
+  readonly listener: () => ProxyAddress
 }
 
 /** The first octets of a new connection, for the PROXY modes; `undefined` for all others. Without a client it is a connection of our own. */
@@ -27,7 +27,7 @@ export function connectionPrelude(
 ): Buffer | undefined {
   if (mode !== 'proxy-v1' && mode !== 'proxy-v2') return undefined
   const version = mode === 'proxy-v1' ? 1 : 2
-  if (client !== undefined) return buildProxyHeader(version, client, client.listener)
+  if (client !== undefined) return buildProxyHeader(version, client, client.listener())
   // Version 1 cannot say "this is me": our own address stands in.
   return version === 1 ? buildProxyHeader(1, own, own) : localProxyHeader()
 }

@@ -188,7 +188,11 @@ export class SmtpServer {
       stream = tls
       secure = factsOf(tls)
     }
-    const local = { address: canonicalAddress(socket.localAddress ?? '') ?? '127.0.0.1', port: socket.localPort ?? 0 }
+    // Asked of the system only where a backend is told.
+    const local = () => ({
+      address: canonicalAddress(socket.localAddress ?? '') ?? '127.0.0.1',
+      port: socket.localPort ?? 0,
+    })
     const session = new Session({ stream, listener, ...caller, local, deps, secure })
     this.#sessions.add(session)
     if (this.#stopping) session.stop()

@@ -24,7 +24,7 @@ export interface SessionOptions {
   readonly client: ClientAddress
   readonly peer: ClientAddress
   /** Where it has connected to. */
-  readonly local: ClientAddress
+  readonly local: () => ClientAddress
   /** A load balancer looks whether we are there: greeting, no filters, no mail. */
   readonly healthCheck?: boolean
   readonly deps: ProxyDeps
@@ -66,7 +66,7 @@ export class Session implements SessionView {
   heloResult: Promise<StageResult> = Promise.resolve(NOTHING)
   readonly conduct: Conduct
   readonly healthCheck: boolean
-  readonly #local: ClientAddress
+  readonly #local: () => ClientAddress
   #cancelConnect: (() => void) | undefined
   readonly log: Logger
   transactions = 0

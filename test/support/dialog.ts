@@ -105,7 +105,7 @@ class Dialog {
       listener,
       client: { address, port: 2525 },
       peer: { address, port: 2525 },
-      local: { address: '192.0.2.25', port: 25 },
+      local: () => ({ address: '192.0.2.25', port: 25 }),
       deps,
       secure: of(this.#script, 'submission')[0]?.text === '' ? SECURE : undefined,
     })
