@@ -87,6 +87,13 @@ export interface EventMap {
   'transaction-ended': TransactionOutcome
   'filter-asked': AskedFilter
   'config-reloaded': { readonly result: 'ok' | 'refused' }
+  login: {
+    readonly session: string
+    readonly listener: string
+    readonly client: string
+    /** `not-done`: cancelled, or the backend could not. */
+    readonly result: 'ok' | 'failed' | 'not-done'
+  }
   'tls-handshake': { readonly listener: string; readonly result: 'ok' | 'failed'; readonly protocol: string }
   replied: { readonly stage: string; readonly code: number }
   'backend-connected': { readonly backend: string; readonly milliseconds: number }

@@ -70,6 +70,10 @@ export function openLog(options: LogOptions): Log {
 /** Writes the lines of sessions and transactions from their events. */
 export function logEvents(events: EventBus, log: Log): void {
   events.on('session-ended', (session) => log.info(sessionFields(session), `session end=${session.end}`))
+  events.on('login', (login) => {
+    if (login.result === 'failed') log.warn(login, 'login failed')
+    else log.info(login, `login ${login.result}`)
+  })
   events.on('session-refused', (refused) => log.info(refused, 'connection refused'))
   events.on('transaction-ended', (tx) => {
     const text = `transaction outcome=${tx.outcome}`

@@ -100,6 +100,8 @@ function sessionMetrics(registry: Registry, events: EventBus, sources: MetricSou
   })
   events.on('session-started', ({ listener }) => started.inc({ listener }))
   events.on('session-refused', ({ listener, reason }) => refused.inc({ listener, reason }))
+  const logins = counter(registry, 'logins_total', 'Logins on submission listeners', ['listener', 'result'])
+  events.on('login', ({ listener, result }) => logins.inc({ listener, result }))
   events.on('tls-handshake', (handshake) => handshakes.inc({ ...handshake }))
   events.on('replied', ({ stage, code }) => replies.inc({ stage, class: `${Math.trunc(code / 100)}xx` }))
   events.on('session-ended', (session) => {

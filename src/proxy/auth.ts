@@ -9,6 +9,8 @@ import { NOT_IMPLEMENTED, OUT_OF_STEP } from './replies.ts'
 import type { Session } from './session.ts'
 import type { VerbRule } from './verbs.ts'
 
+const ANSWER_PATIENCE = 60_000
+
 const TOO_MANY_FAILURES = closing(421, [7, 0], 'Too many failed logins, closing')
 const WAIT = reply(454, [7, 0], 'Too many failed logins, try again later')
 const BAD_BASE64 = reply(501, [5, 2], 'Not base64')
@@ -41,6 +43,7 @@ async function logIn(session: Session, mechanism: string, initial: string | unde
   try {
     backend = await destination.pin(session.identity)
     const r = await exchange(session, backend, { mechanism, initial })
+    tellLogin(session, r)
     if (r?.code === 235) {
       session.loggedIn(backend)
       return r
@@ -53,6 +56,13 @@ async function logIn(session: Session, mechanism: string, initial: string | unde
     session.log.warn({ backend: error.server, fault: error.fault, error: error.message }, 'login: backend failed')
     return error.fault === 'unreachable' || error.fault === 'busy' ? faultReply(error.fault) : NO_BACKEND
   }
+}
+
+// Whoever watches for guessing (fail2ban, a dashboard) needs the client and the result; the name may be a password typed into the wrong field.
+function tellLogin(session: Session, r: Reply | undefined): void {
+  const result = r?.code === 235 ? 'ok' : r?.code === 535 || r === TOO_MANY_FAILURES ? 'failed' : 'not-done'
+  const { listener, client, deps } = session
+  deps.events.emit('login', { session: session.id, listener: listener.name, client: client.address, result })
 }
 
 interface Start {
@@ -88,7 +98,8 @@ async function exchange(
 
 async function readAnswer(session: Session): Promise<string | { readonly reply: Reply | undefined }> {
   session.lines.limit = SASL_LINE
-  const line = await readLine(session)
+  // A backend connection waits as well: longer than somebody needs to type is longer than a stranger may hold it.
+  const line = await readLine(session, Math.min(session.deps.limits.idle, ANSWER_PATIENCE))
   session.lines.limit = session.deps.limits.commandLine
   switch (line.kind) {
     case 'line':

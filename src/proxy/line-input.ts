@@ -16,12 +16,13 @@ export interface Over {
 const BARE_LF_PATIENCE = 2000
 const BARE_LF = closing(500, [5, 2], 'Lines must end with CR LF, closing')
 
-export async function readLine(session: Session): Promise<Line | Over> {
-  const { clock, limits } = session.deps
+/** `patience`: milliseconds for the whole line; limits.idle unless told. */
+export async function readLine(session: Session, patience = session.deps.limits.idle): Promise<Line | Over> {
+  const { clock } = session.deps
   let line = session.lines.next()
   if (line !== undefined) return line
   await session.flush()
-  const deadline = clock.now() + limits.idle
+  const deadline = clock.now() + patience
   for (;;) {
     const left = deadline - clock.now()
     const stuck = session.lines.stuckAtLf
