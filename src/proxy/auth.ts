@@ -48,6 +48,8 @@ async function logIn(session: Session, mechanism: string, initial: string | unde
       session.loggedIn(backend)
       return r
     }
+    // An exchange that is not brought to its end costs the backend as much as a wrong password.
+    if (r === undefined || r === CANCELLED || r === BAD_BASE64) authGuard.failed(session.client.address, undefined)
     backend.close()
     return r
   } catch (error) {

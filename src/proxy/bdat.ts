@@ -92,6 +92,7 @@ async function takeChunk(
 ): Promise<Reply | undefined> {
   let left = chunk.size
   const early = session.lines.takeRest()
+  intake.came(Math.min(early.length, left))
   for (let octets = early; ; ) {
     const taken = octets.subarray(0, left)
     decoder.push(taken)

@@ -5,7 +5,7 @@ import type { Limits } from './deps.ts'
 import { RELAYING_DENIED } from './relay.ts'
 
 // Commands that do nothing for a message.
-const JUNK = new Set(['HELO', 'EHLO', 'RSET', 'NOOP', 'HELP', 'VRFY'])
+const JUNK = new Set(['HELO', 'EHLO', 'RSET', 'NOOP', 'HELP', 'VRFY', 'XCLIENT', 'XFORWARD'])
 
 // A list that sends to ten times as many as are taken at once is answered; somebody who goes on for ever is not.
 const REFUSED_FACTOR = 10
@@ -31,7 +31,7 @@ export class Conduct {
     // RCPT and DATA that were pipelined behind a MAIL which was refused are no fault of the client.
     const atFault = isClientError(r) && !(r.code === 503 && this.#mailRefused)
     if (atFault) this.errors++
-    if (JUNK.has(verb) || (verb === 'DATA' && r.code === 554)) this.#junk++
+    if (isJunk(verb, r.code)) this.#junk++
     if (verb === 'RCPT' && r.code >= 400) this.#refusedRecipients++
     if (this.#isTooMuch()) return 'too-much'
     return atFault && this.errors > this.#limits.errorsSoft ? 'slow-down' : 'fine'
@@ -65,6 +65,12 @@ export class Conduct {
     this.#unknownRecipients++
     return false
   }
+}
+
+// What does nothing for a message, whether it was taken or not.
+function isJunk(verb: string, code: number): boolean {
+  if (JUNK.has(verb)) return true
+  return (code === 554 && (verb === 'DATA' || verb === 'BDAT')) || (code === 552 && verb === 'MAIL')
 }
 
 // Replies that say "you speak the protocol wrongly", as opposed to "this mail is not wanted".

@@ -55,6 +55,11 @@ export class Intake {
     return this.#reader.read()
   }
 
+  /** Octets that came together with the command count as well. */
+  came(octets: number): void {
+    this.#reader.came(octets)
+  }
+
   /** Waits for the disk. A disk that fails is remembered until the end. */
   async stored(): Promise<void> {
     if (this.#spool !== undefined) return

@@ -146,7 +146,7 @@ export class SmtpServer {
     if (caller === undefined) return
     const key = clientKey(caller.client.address)
     // A load balancer's own look is nobody's connection, and a server that hands on everybody's mail has one address for all of it.
-    const exempt = caller.healthCheck || listener.xclientFrom.has(peer.address)
+    const exempt = caller.healthCheck || listener.xclientFrom.has(caller.client.address)
     if (!exempt && counter.of(key) >= deps.limits.connectionsPerAddress) {
       const client = caller.client.address
       this.#turnAway(socket, { client, reason: 'connections_per_address', reply: TOO_MANY_FROM_YOU })
@@ -154,7 +154,8 @@ export class SmtpServer {
     }
     counter.enterClient(key)
     try {
-      await this.#converse(socket, { ...caller, peer })
+      // Whom the PROXY header names is who talks to us: the trust in a balancer's address is not its clients'.
+      await this.#converse(socket, { ...caller, peer: caller.client })
     } finally {
       counter.leaveClient(key)
     }

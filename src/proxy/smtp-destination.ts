@@ -103,6 +103,7 @@ class SmtpTransaction implements DestinationTransaction {
   readonly #accepted: EnvelopeRecipient[] = []
   #connection: BackendConnection | undefined
   #replacing: Promise<BackendConnection> | undefined
+  #mailed = false
   #replaced = false
   #over = false
 
@@ -230,11 +231,16 @@ class SmtpTransaction implements DestinationTransaction {
     }
     // While the client is told about it may leave: then the abort finds the connection here.
     this.#connection = connection
-    await identify(connection, this.#deps.clientAddress, this.#client)
-    const dsn = this.#accepted.some(asksForDsn)
-    if (!carries(connection.profile, this.#envelope.parameters, dsn)) {
-      this.#deps.pool.release(connection)
-      throw incapable(connection)
+    try {
+      await identify(connection, this.#deps.clientAddress, this.#client)
+      const dsn = this.#accepted.some(asksForDsn)
+      if (!carries(connection.profile, this.#envelope.parameters, dsn)) throw incapable(connection)
+    } catch (error) {
+      // Given away or closed, never both held and in the pool: the next message on it would be somebody else's.
+      this.#connection = undefined
+      if (error instanceof BackendError && error.fault === 'incapable') this.#deps.pool.release(connection)
+      else connection.close()
+      throw error
     }
     return connection
   }
@@ -243,7 +249,8 @@ class SmtpTransaction implements DestinationTransaction {
   async #begin(connection: BackendConnection): Promise<Reply> {
     this.#connection = connection
     const reply = await this.#say(connection, 'MAIL', this.#mailArgument())
-    if (isPositive(reply)) return reply
+    this.#mailed = isPositive(reply)
+    if (this.#mailed) return reply
     this.#drop()
     // A pooled connection that times out says 421 before it reads our MAIL: that is no answer to this message.
     if (reply.code === 421 && connection.uses > 0)
@@ -256,9 +263,11 @@ class SmtpTransaction implements DestinationTransaction {
     return ` FROM:<${addressText(reversePath)}>${mailParametersText(parameters)}`
   }
 
+  // The connection on which MAIL was accepted, while it lasts.
   #live(): BackendConnection | undefined {
-    if (this.#connection?.alive) return this.#connection
+    if (this.#mailed && this.#connection?.alive) return this.#connection
     this.#connection = undefined
+    this.#mailed = false
     return undefined
   }
 
@@ -302,6 +311,7 @@ class SmtpTransaction implements DestinationTransaction {
   #drop(): void {
     const connection = this.#connection
     this.#connection = undefined
+    this.#mailed = false
     if (connection === undefined) return
     if (this.#pinned === undefined) connection.close()
     else this.#pinned.reset()

@@ -24,6 +24,11 @@ export class TimedReader {
     this.#started = session.deps.clock.now()
   }
 
+  /** Octets that came together with the command count as well. */
+  came(octets: number): void {
+    this.#octets += octets
+  }
+
   /** The next octets from the client, or why there are none. */
   async read(): Promise<Buffer | Broken> {
     const { deps, wire } = this.#session
