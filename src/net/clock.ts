@@ -2,8 +2,6 @@
 // only dates in headers and certificates ask the wall clock.
 
 export interface Timer {
-  /** Starts the full time anew. */
-  refresh(): void
   clear(): void
 }
 
@@ -22,11 +20,6 @@ export const systemClock: Clock = {
   wall: () => new Date(),
   timer(milliseconds, fire) {
     const timer = setTimeout(fire, Math.min(milliseconds, TIMER_MAX))
-    return {
-      refresh: () => {
-        timer.refresh()
-      },
-      clear: () => clearTimeout(timer),
-    }
+    return { clear: () => clearTimeout(timer) }
   },
 }

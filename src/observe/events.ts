@@ -67,7 +67,7 @@ export interface SessionOutcome {
   readonly listener: string
   readonly client: string
   readonly helo: string
-  /** How it ended: `quit`, `closed`, `timeout`, `errors`, `too-fast`, … */
+  /** How it ended: `quit`, `closed`, `timeout`, `errors`, `hung-up`, … */
   readonly end: string
   readonly commands: number
   readonly errors: number

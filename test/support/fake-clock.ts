@@ -3,9 +3,8 @@
 import type { Clock, Timer } from '../../src/net/clock.ts'
 
 interface Entry {
-  due: number
-  order: number
-  readonly milliseconds: number
+  readonly due: number
+  readonly order: number
   readonly fire: () => void
 }
 
@@ -40,14 +39,9 @@ export class FakeClock implements Clock {
   }
 
   timer(milliseconds: number, fire: () => void): Timer {
-    const entry: Entry = { due: this.#now + Math.max(0, milliseconds), order: this.#order++, milliseconds, fire }
+    const entry: Entry = { due: this.#now + Math.max(0, milliseconds), order: this.#order++, fire }
     this.#entries.add(entry)
     return {
-      refresh: () => {
-        entry.due = this.#now + entry.milliseconds
-        entry.order = this.#order++
-        this.#entries.add(entry)
-      },
       clear: () => {
         this.#entries.delete(entry)
       },
